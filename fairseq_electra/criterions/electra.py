@@ -1,0 +1,126 @@
+"""`--criterion electra`: the model's facts in, the weighted sum of two mean losses and metrics out.
+
+All losses are in nats, as in the paper (fairseq's masked_lm reports bits).
+"""
+
+from dataclasses import dataclass, field
+from typing import Dict, List, Tuple
+
+import torch.nn.functional as F
+from fairseq.criterions import FairseqCriterion, register_criterion
+from fairseq.dataclass import FairseqDataclass
+from fairseq.logging import metrics
+from torch import Tensor
+
+from fairseq_electra.criterions.discriminator_metrics import (
+    compute_discriminator_metrics,
+    count_logits,
+)
+
+
+@dataclass
+class ElectraCriterionConfig(FairseqDataclass):
+    """Weights of the two losses."""
+
+    gen_weight: float = field(default=1.0, metadata={"help": "weight of the generator's loss"})
+    disc_weight: float = field(
+        default=50.0, metadata={"help": "weight of the discriminator's loss"}
+    )
+
+
+@register_criterion("electra", dataclass=ElectraCriterionConfig)
+class ElectraCriterion(FairseqCriterion):
+    """gen_weight x mean over picked positions + disc_weight x mean over tokens but padding.
+
+    fairseq divides an update's summed gradients by one summed sample size, but there are two means.
+    The sample size is the number of tokens, and a batch's loss is that number times its weighted
+    means. So the discriminator's mean is that of the whole update however it is spread over workers
+    and batches; the generator's is too where each batch has the same share of picked positions, as
+    with blocks of equal length, and otherwise weighs each batch's mean by its tokens.
+    """
+
+    def __init__(self, cfg: ElectraCriterionConfig, task):
+        super().__init__(task)
+        self.gen_weight = cfg.gen_weight
+        self.disc_weight = cfg.disc_weight
+
+    def forward(self, model, sample: Dict, reduce: bool = True) -> Tuple[Tensor, int, Dict]:
+        """Loss, sample size and logging output of a batch, as fairseq's criterions return them."""
+        output = model(**sample["net_input"])
+        weights = sample["net_input"]["picked_weights"]  # (B, K)
+        is_token = sample["net_input"]["src_tokens"].ne(self.padding_idx)  # (B, T)
+        ntokens, npicked = sample["ntokens"], max(sample["npicked"], 1)
+
+        gen_loss = sum_generator_loss(output, weights)
+        disc_loss = sum_discriminator_loss(output, is_token)
+        loss = self.gen_weight * gen_loss * (ntokens / npicked) + self.disc_weight * disc_loss
+
+        logging_output = {
+            "loss": loss.detach(),
+            "gen_loss": gen_loss.detach(),
+            "disc_loss": disc_loss.detach(),
+            "ntokens": ntokens,
+            "npicked": sample["npicked"],
+            "nsentences": sample["nsentences"],
+            "sample_size": ntokens,
+            **count_generator_hits(output, weights),
+            "disc_histogram": count_logits(output.disc_logits, output.is_replaced, is_token),
+        }
+        return loss, ntokens, logging_output
+
+    @classmethod
+    def reduce_metrics(cls, logging_outputs: List[Dict]) -> None:
+        """Log the metrics of all workers' batches: sums are divided only here."""
+        total = {
+            key: sum(log.get(key, 0) for log in logging_outputs)
+            for key in ("loss", "gen_loss", "disc_loss", "ntokens", "npicked")
+        }
+        ntokens, npicked = total["ntokens"], max(total["npicked"], 1)
+        metrics.log_scalar("loss", total["loss"] / max(ntokens, 1), ntokens, round=4)
+        metrics.log_scalar("disc_loss", total["disc_loss"] / max(ntokens, 1), ntokens, round=4)
+        metrics.log_scalar("gen_loss", total["gen_loss"] / npicked, npicked, round=4)
+        for key in ("masked_acc", "sampled_acc"):
+            hits = sum(log.get(key, 0) for log in logging_outputs)
+            metrics.log_scalar(key, hits / npicked, npicked, round=4)
+        histogram = sum(log["disc_histogram"] for log in logging_outputs)
+        metrics.log_scalar_sum("_disc_histogram", histogram)
+        for key in ("disc_acc", "disc_precision", "disc_recall", "disc_auc", "replaced"):
+            metrics.log_derived(key, read_histogram(key))
+
+    @staticmethod
+    def logging_outputs_can_be_summed() -> bool:
+        return True
+
+
+def read_histogram(key: str):
+    """A function that reads one metric off the summed histogram among fairseq's meters."""
+    return lambda meters: round(
+        compute_discriminator_metrics(meters["_disc_histogram"].sum)[key], 4
+    )
+
+
+def sum_generator_loss(output, weights: Tensor) -> Tensor:
+    """Cross-entropy in nats summed over the picked slots, in float32."""
+    logits = output.gen_logits.flatten(0, 1).float()  # (B K, V)
+    losses = F.cross_entropy(logits, output.gen_targets.flatten(), reduction="none")
+    return (losses * weights.flatten().float()).sum()
+
+
+def sum_discriminator_loss(output, is_token: Tensor) -> Tensor:
+    """Binary cross-entropy in nats summed over the tokens that are not padding, in float32."""
+    return F.binary_cross_entropy_with_logits(
+        output.disc_logits.float(),
+        output.is_replaced.float(),
+        weight=is_token.float(),
+        reduction="sum",
+    )
+
+
+def count_generator_hits(output, weights: Tensor) -> Dict[str, Tensor]:
+    """At how many picked slots the generator's best guess, and its sample, was the original."""
+    used = weights > 0
+    best = output.gen_logits.detach().argmax(-1)
+    return {
+        "masked_acc": (best.eq(output.gen_targets) & used).sum(),
+        "sampled_acc": (output.sampled_tokens.eq(output.gen_targets) & used).sum(),
+    }

@@ -1,0 +1,1 @@
+"""Datasets between fairseq's data files and the model: picked positions, sentence pairs."""

@@ -1,0 +1,165 @@
+"""Pick the positions to replace: a dataset of token blocks in, ELECTRA's batches out.
+
+Everything random about the corruption is drawn here, from (seed, epoch, index of the sentence), so
+it does not depend on batches, workers, updates or resuming, and validation repeats exactly. The
+device then needs no generator, and the training step no synchronisation.
+"""
+
+from typing import Dict, List, NamedTuple, Optional
+
+import numpy as np
+import torch
+from fairseq.data import FairseqDataset, data_utils
+from torch import Tensor
+
+MASKED_SHARE = 0.85  # of the picked tokens become <mask>, the rest stay (authors' code)
+
+
+class Picks(NamedTuple):
+    """Random decisions for one sentence, K picked slots."""
+
+    positions: np.ndarray  # (K,) int64
+    becomes_mask: np.ndarray  # (K,) bool
+    uniform: np.ndarray  # (K,) float64 in (0, 1], decides the generator's sample
+
+
+def max_picks(mask_prob: float, tokens_per_sample: int) -> int:
+    """Most positions picked in a sentence, N of the authors' code (configure_pretraining)."""
+    return int((mask_prob + 0.005) * tokens_per_sample)
+
+
+def count_picks(num_tokens: int, mask_prob: float, limit: int) -> int:
+    """Positions to pick in a sentence of `num_tokens`, specials counted.
+
+    Rounded half to even in float32, as the authors' code does, which differs from float64 at 190,
+    350 and 390 tokens for a `mask_prob` of 0.15.
+    """
+    rounded = np.round(np.float32(num_tokens) * np.float32(mask_prob))
+    return max(1, min(limit, int(rounded)))
+
+
+def pick(candidates: np.ndarray, number: int, rng: np.random.Generator, replace: bool) -> Picks:
+    """Pick `number` of the candidate positions, fewer if there are fewer."""
+    if not replace or len(candidates) == 0:
+        number = min(number, len(candidates))
+    return Picks(
+        positions=rng.choice(candidates, number, replace=replace),
+        becomes_mask=rng.random(number) < MASKED_SHARE,
+        uniform=1.0 - rng.random(number),
+    )
+
+
+class PickDataset(FairseqDataset):
+    """Blocks of tokens with the positions whose tokens the generator replaces.
+
+    Args:
+        dataset: items are tokens (T,), or dicts with `tokens` and `token_types`, both (T,).
+        sizes: (N,) lengths of the items.
+        dictionary: fairseq's, with `<mask>`.
+        mask_prob: share of the tokens to pick.
+        limit: most positions to pick, see `max_picks`.
+        with_replacement: draw positions as the authors' code does; fewer than the stated share are
+            then distinct (13.8 % of 128 tokens for 15 %).
+        seed: with the epoch and the item's index, decides everything random.
+    """
+
+    def __init__(
+        self, dataset, sizes, dictionary, mask_prob, limit, with_replacement=False, seed=1
+    ):
+        super().__init__()
+        self.dataset = dataset
+        self._sizes = np.asarray(sizes)
+        self.pad_idx = dictionary.pad()
+        self.never_picked = np.array(
+            [dictionary.bos(), dictionary.eos(), dictionary.pad(), dictionary.index("<mask>")]
+        )
+        self.mask_prob = mask_prob
+        self.limit = limit
+        self.with_replacement = with_replacement
+        self.seed = seed
+        self.epoch = 1
+
+    def __len__(self) -> int:
+        return len(self._sizes)
+
+    def __getitem__(self, index: int) -> Dict:
+        item = self.dataset[index]
+        tokens, token_types = (
+            (item["tokens"], item["token_types"]) if isinstance(item, dict) else (item, None)
+        )
+        return {
+            "id": index,
+            "tokens": tokens,
+            "token_types": token_types,
+            "picks": self.pick(tokens, index),
+        }
+
+    def pick(self, tokens: Tensor, index: int) -> Picks:
+        """The picks of the sentence `tokens` (T,), the same whenever they are asked for."""
+        # The key is all of the state: cheaper than mixing it, and no two sentences share a stream.
+        rng = np.random.Generator(np.random.Philox(key=[self.seed, (self.epoch << 40) + index]))
+        candidates = np.flatnonzero(~np.isin(tokens.numpy(), self.never_picked))
+        number = count_picks(len(tokens), self.mask_prob, self.limit)
+        return pick(candidates, number, rng, self.with_replacement)
+
+    def collater(self, samples: List[Dict]) -> Dict:
+        """Pad to the longest sentence and the most picks: B sentences, T tokens, K slots."""
+        if not samples:
+            return {}
+        lengths = [len(sample["tokens"]) for sample in samples]
+        picks = [sample["picks"] for sample in samples]
+        num_picked = [len(pick.positions) for pick in picks]
+        net_input = {
+            "src_tokens": pad_rows([sample["tokens"] for sample in samples], self.pad_idx),
+            "picked": pad_rows([pick.positions for pick in picks]),
+            "picked_weights": pad_rows([np.ones(number) for number in num_picked]),
+            "becomes_mask": pad_rows([pick.becomes_mask for pick in picks]),
+            "uniform": pad_rows([pick.uniform for pick in picks], 1.0),
+            "has_padding": min(lengths) < max(lengths),
+        }
+        if samples[0]["token_types"] is not None:
+            net_input["token_types"] = pad_rows([sample["token_types"] for sample in samples])
+        return {
+            "id": torch.tensor([sample["id"] for sample in samples]),
+            "net_input": net_input,
+            "nsentences": len(samples),
+            "ntokens": sum(lengths),
+            "npicked": sum(num_picked),
+        }
+
+    @property
+    def sizes(self) -> np.ndarray:
+        return self._sizes
+
+    def num_tokens(self, index: int) -> int:
+        return self._sizes[index]
+
+    def size(self, index: int) -> int:
+        return self._sizes[index]
+
+    def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
+        return self._sizes[indices]
+
+    def ordered_indices(self) -> np.ndarray:
+        """By length, shuffled among equals (fairseq seeds numpy for this call)."""
+        return np.lexsort([np.random.permutation(len(self)), self._sizes])
+
+    @property
+    def supports_prefetch(self) -> bool:
+        return getattr(self.dataset, "supports_prefetch", False)
+
+    def prefetch(self, indices) -> None:
+        self.dataset.prefetch(indices)
+
+    @property
+    def can_reuse_epoch_itr_across_epochs(self) -> bool:
+        return True  # the picks change with the epoch, the lengths do not
+
+    def set_epoch(self, epoch: int) -> None:
+        super().set_epoch(epoch)
+        self.epoch = epoch
+
+
+def pad_rows(rows: List, value: Optional[float] = 0) -> Tensor:
+    """Rows of different lengths -> (B, longest), filled with `value` on the right."""
+    return data_utils.collate_tokens([torch.as_tensor(row) for row in rows], value)

@@ -1,0 +1,303 @@
+"""`--arch electra_small` and the other sizes: generator -> corrupted tokens -> discriminator.
+
+In: blocks of tokens with their picked positions. Out: an ElectraOutput of facts, from which the
+criterion makes losses and metrics. On tasks that do not pre-train (fairseq's sentence_prediction),
+the model is the discriminator's encoder with classification heads, and no generator is built.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from typing import NamedTuple, Optional
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
+from torch import Tensor, nn
+
+from fairseq_electra.checkpoint import adapt_state_dict, fingerprint
+from fairseq_electra.modules.attention import ATTENTION_IMPLS
+from fairseq_electra.modules.corruption import (
+    corrupt_tokens,
+    label_replaced,
+    mask_tokens,
+    sample_tokens,
+)
+from fairseq_electra.modules.encoder import Embeddings, Encoder, EncoderSize, gather_positions
+from fairseq_electra.modules.heads import ClassificationHead, DiscriminatorHead, GeneratorHead
+
+logger = logging.getLogger(__name__)
+
+HEAD_WIDTH = 64  # of the generator's attention heads (google-research/electra, pretrain)
+
+
+@dataclass
+class ElectraConfig(FairseqDataclass):
+    """Options of the model; the defaults are the paper's base size."""
+
+    encoder_layers: int = field(default=12, metadata={"help": "layers of each network"})
+    encoder_embed_dim: int = field(default=768, metadata={"help": "discriminator's hidden size"})
+    encoder_ffn_embed_dim: int = field(default=3072, metadata={"help": "discriminator's FFN size"})
+    encoder_attention_heads: int = field(
+        default=12, metadata={"help": "discriminator's attention heads"}
+    )
+    embedding_size: int = field(default=768, metadata={"help": "size of the embedding tables"})
+    generator_size: float = field(
+        default=1 / 3,
+        metadata={
+            "help": "generator's hidden size as a share of the discriminator's; its FFN is 4 times "
+            "its hidden size, its heads are 64 wide, its layers are as many"
+        },
+    )
+    untie_embeddings: bool = field(
+        default=False, metadata={"help": "give the generator embedding tables of its own"}
+    )
+    max_positions: int = field(default=512, metadata={"help": "learned positions"})
+    dropout: float = field(default=0.1, metadata={"help": "dropout after embeddings and sublayers"})
+    attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention weights"})
+    temperature: float = field(
+        default=1.0, metadata={"help": "temperature of the generator's samples"}
+    )
+    disallow_correct: bool = field(
+        default=False, metadata={"help": "never sample the original token"}
+    )
+    attention: ChoiceEnum(ATTENTION_IMPLS) = field(
+        default="fused", metadata={"help": "torch's fused attention kernel or the plain reference"}
+    )
+
+
+class ElectraOutput(NamedTuple):
+    """What one pass of both networks yields, for B sentences of T tokens with K picked slots."""
+
+    gen_logits: Tensor  # (B, K, V) of the generator at the picked positions
+    gen_targets: Tensor  # (B, K) the original tokens there
+    sampled_tokens: Tensor  # (B, K) the generator's samples there
+    masked_tokens: Tensor  # (B, T) input of the generator
+    corrupted_tokens: Tensor  # (B, T) input of the discriminator
+    is_replaced: Tensor  # (B, T) bool, labels of the discriminator
+    disc_logits: Tensor  # (B, T) positive where a token looks replaced
+
+
+def generator_encoder_size(cfg: ElectraConfig) -> EncoderSize:
+    """Sizes of the generator, by the authors' rule (pretrain/pretrain_helpers and run_pretraining).
+
+    Raises:
+        ValueError: if the hidden size that `generator_size` gives has no whole heads.
+    """
+    hidden = round(cfg.encoder_embed_dim * cfg.generator_size)
+    heads = max(1, hidden // HEAD_WIDTH)
+    if hidden < 1 or hidden % heads != 0:
+        raise ValueError(
+            f"--generator-size {cfg.generator_size:g} of --encoder-embed-dim "
+            f"{cfg.encoder_embed_dim} gives a hidden size of {hidden}, which {heads} heads do not "
+            f"divide: choose a share that gives a multiple of {HEAD_WIDTH} (or less than "
+            f"{2 * HEAD_WIDTH})"
+        )
+    return EncoderSize(cfg.encoder_layers, hidden, 4 * hidden, heads)
+
+
+def discriminator_encoder_size(cfg: ElectraConfig) -> EncoderSize:
+    """Sizes of the discriminator.
+
+    Raises:
+        ValueError: if the heads do not divide the hidden size.
+    """
+    if cfg.encoder_embed_dim % cfg.encoder_attention_heads != 0:
+        raise ValueError(
+            f"--encoder-attention-heads {cfg.encoder_attention_heads} does not divide "
+            f"--encoder-embed-dim {cfg.encoder_embed_dim}"
+        )
+    return EncoderSize(
+        cfg.encoder_layers,
+        cfg.encoder_embed_dim,
+        cfg.encoder_ffn_embed_dim,
+        cfg.encoder_attention_heads,
+    )
+
+
+class Generator(nn.Module):
+    """The small masked language model; owns embeddings only when they are untied."""
+
+    def __init__(self, cfg: ElectraConfig, num_tokens: int):
+        super().__init__()
+        size = generator_encoder_size(cfg)
+        embedding_size = cfg.embedding_size
+        self.embeddings = None
+        if cfg.untie_embeddings:
+            embedding_size = size.hidden  # as the authors do: no projection then
+            self.embeddings = Embeddings(num_tokens, embedding_size, cfg.max_positions)
+        self.encoder = build_encoder(cfg, size, embedding_size)
+        self.head = GeneratorHead(size.hidden, embedding_size, num_tokens)
+
+    def forward(self, tokens, token_types, padding_mask, picked, shared: Embeddings) -> Tensor:
+        """Masked tokens (B, T) -> vocabulary logits at the picked positions (B, K, V)."""
+        embeddings = shared if self.embeddings is None else self.embeddings
+        features = self.encoder(embeddings(tokens, token_types), padding_mask)
+        return self.head(gather_positions(features, picked), embeddings.embed_tokens.weight)
+
+
+def build_encoder(cfg: ElectraConfig, size: EncoderSize, embedding_size: int) -> Encoder:
+    """An encoder of the given size with the options that both networks have in common."""
+    return Encoder(size, embedding_size, cfg.dropout, cfg.attention_dropout, str(cfg.attention))
+
+
+@register_model("electra", dataclass=ElectraConfig)
+class ElectraModel(BaseFairseqModel):
+    """Generator and discriminator over shared embeddings, trained jointly.
+
+    Args:
+        cfg: sizes and options.
+        dictionary: fairseq's, with `<mask>` in it if `pretrain`.
+        pretrain: build the generator and the discriminator's head.
+    """
+
+    def __init__(self, cfg: ElectraConfig, dictionary, pretrain: bool):
+        super().__init__()
+        self.cfg = cfg
+        self.pad_idx = dictionary.pad()
+        self.mask_idx = dictionary.index("<mask>")
+        if pretrain and self.mask_idx == dictionary.unk():
+            raise ValueError("the dictionary has no <mask>: pre-train with --task electra")
+        num_tokens = len(dictionary)
+        size = discriminator_encoder_size(cfg)
+        self.register_buffer("dictionary_fingerprint", fingerprint(dictionary))
+        self.embeddings = Embeddings(num_tokens, cfg.embedding_size, cfg.max_positions)
+        self.encoder = build_encoder(cfg, size, cfg.embedding_size)
+        self.generator = Generator(cfg, num_tokens) if pretrain else None
+        self.discriminator_head = DiscriminatorHead(size.hidden) if pretrain else None
+        self.classification_heads = nn.ModuleDict()
+
+    @classmethod
+    def build_model(cls, cfg: ElectraConfig, task) -> "ElectraModel":
+        """Build for fairseq; only a task that says so (`trains_generator`) gets the generator."""
+        return cls(cfg, task.source_dictionary, getattr(task, "trains_generator", False))
+
+    def forward(self, src_tokens: Tensor, picked: Optional[Tensor] = None, **net_input):
+        """Pre-train where the batch has picked positions, otherwise encode.
+
+        See `pretrain` and `encode` for the further arguments, which are a batch's `net_input`.
+        """
+        if picked is None:
+            return self.encode(src_tokens, **net_input)
+        return self.pretrain(src_tokens, picked, **net_input)
+
+    def pretrain(
+        self,
+        src_tokens: Tensor,
+        picked: Tensor,
+        picked_weights: Tensor,
+        becomes_mask: Tensor,
+        uniform: Tensor,
+        has_padding: bool,
+        token_types: Optional[Tensor] = None,
+        sampled_tokens: Optional[Tensor] = None,
+    ) -> ElectraOutput:
+        """Mask, generate, sample, corrupt, discriminate.
+
+        Args:
+            src_tokens: (B, T) the originals, padded on the right.
+            picked: (B, K) positions; unused slots are position 0 with weight 0.
+            picked_weights: (B, K) 1 for used slots.
+            becomes_mask: (B, K) bool, true where the generator sees `<mask>`.
+            uniform: (B, K) float64 in (0, 1], which decide the samples.
+            has_padding: known when the batch is made, so that nothing waits for the device.
+            token_types: (B, T) 0 or 1.
+            sampled_tokens: (B, K) to use instead of drawing them.
+        """
+        padding_mask = src_tokens.eq(self.pad_idx) if has_padding else None
+        gen_targets = src_tokens.gather(1, picked)
+        masked = mask_tokens(src_tokens, picked, becomes_mask, self.mask_idx)
+        gen_logits = self.generator(masked, token_types, padding_mask, picked, self.embeddings)
+        if sampled_tokens is None:
+            sampled_tokens = self.sample(gen_logits, gen_targets, uniform)
+        corrupted = corrupt_tokens(src_tokens, picked, picked_weights, sampled_tokens)
+        features = self.encoder(self.embeddings(corrupted, token_types), padding_mask)
+        return ElectraOutput(
+            gen_logits=gen_logits,
+            gen_targets=gen_targets,
+            sampled_tokens=sampled_tokens,
+            masked_tokens=masked,
+            corrupted_tokens=corrupted,
+            is_replaced=label_replaced(src_tokens, corrupted),
+            disc_logits=self.discriminator_head(features),
+        )
+
+    def sample(self, gen_logits: Tensor, gen_targets: Tensor, uniform: Tensor) -> Tensor:
+        """Draw the replacements (B, K) from the generator's logits (B, K, V)."""
+        if self.cfg.disallow_correct:
+            gen_logits = gen_logits.detach().scatter(2, gen_targets.unsqueeze(2), float("-inf"))
+        return sample_tokens(gen_logits, uniform, self.cfg.temperature)
+
+    def encode(
+        self,
+        src_tokens: Tensor,
+        src_lengths: Optional[Tensor] = None,
+        token_types: Optional[Tensor] = None,
+        features_only: bool = True,
+        return_all_hiddens: bool = False,
+        classification_head_name: Optional[str] = None,
+    ):
+        """The discriminator on tokens as they are, with the arguments of fairseq's RobertaModel.
+
+        Returns:
+            Class logits (B, N) if a head is named, features (B, T, C) if `features_only`, otherwise
+            the discriminator's logits (B, T); and a dict with `inner_states`, a list of (B, T, C).
+        """
+        hiddens = [] if return_all_hiddens else None
+        padding_mask = src_tokens.eq(self.pad_idx)
+        x = self.encoder(self.embeddings(src_tokens, token_types), padding_mask, hiddens)
+        if classification_head_name is not None:
+            x = self.classification_heads[classification_head_name](x)
+        elif not features_only:
+            x = self.discriminator_head(x)
+        return x, {"inner_states": hiddens}
+
+    def register_classification_head(self, name: str, num_classes: int, **kwargs) -> None:
+        """Add a head that `encode` applies by name; fairseq's sentence tasks call this."""
+        self.classification_heads[name] = ClassificationHead(
+            self.cfg.encoder_embed_dim, num_classes, self.cfg.dropout
+        )
+
+    def max_positions(self) -> int:
+        """Longest sentence in tokens, `<s>` and `</s>` counted."""
+        return self.cfg.max_positions
+
+    def upgrade_state_dict_named(self, state_dict, name: str) -> None:
+        """Check and adapt a checkpoint's tensors before they are loaded, in place."""
+        super().upgrade_state_dict_named(state_dict, name)
+        adapt_state_dict(self, state_dict)
+
+
+@register_model_architecture("electra", "electra_tiny")
+def electra_tiny(args):
+    """For tests and the quickstart; not in the paper."""
+    args.encoder_layers = getattr(args, "encoder_layers", 4)
+    args.encoder_embed_dim = getattr(args, "encoder_embed_dim", 128)
+    args.encoder_ffn_embed_dim = getattr(args, "encoder_ffn_embed_dim", 512)
+    args.encoder_attention_heads = getattr(args, "encoder_attention_heads", 2)
+    args.embedding_size = getattr(args, "embedding_size", 128)
+    args.generator_size = getattr(args, "generator_size", 0.5)
+
+
+@register_model_architecture("electra", "electra_small")
+def electra_small(args):
+    """Paper, table 6: 14 M parameters."""
+    args.encoder_embed_dim = getattr(args, "encoder_embed_dim", 256)
+    args.encoder_ffn_embed_dim = getattr(args, "encoder_ffn_embed_dim", 1024)
+    args.encoder_attention_heads = getattr(args, "encoder_attention_heads", 4)
+    args.embedding_size = getattr(args, "embedding_size", 128)
+    args.generator_size = getattr(args, "generator_size", 0.25)
+
+
+@register_model_architecture("electra", "electra_base")
+def electra_base(args):
+    """Paper, table 6: 110 M parameters; the defaults of ElectraConfig."""
+
+
+@register_model_architecture("electra", "electra_large")
+def electra_large(args):
+    """Paper, table 6: 335 M parameters; mask 25 % with it (`--mask-prob 0.25`)."""
+    args.encoder_layers = getattr(args, "encoder_layers", 24)
+    args.encoder_embed_dim = getattr(args, "encoder_embed_dim", 1024)
+    args.encoder_ffn_embed_dim = getattr(args, "encoder_ffn_embed_dim", 4096)
+    args.encoder_attention_heads = getattr(args, "encoder_attention_heads", 16)
+    args.embedding_size = getattr(args, "embedding_size", 1024)
+    args.generator_size = getattr(args, "generator_size", 0.25)

@@ -1,0 +1,130 @@
+"""Embeddings, `embeddings_project` and post-LayerNorm layers: what both networks are made of.
+
+Sizes and order follow BERT as the authors' model/modeling.py has it: exact GELU, LayerNorm with
+epsilon 1e-12, sum of embeddings -> LayerNorm -> dropout -> projection where the sizes differ.
+"""
+
+from typing import List, NamedTuple, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fairseq_electra.modules.attention import SelfAttention
+
+LAYER_NORM_EPS = 1e-12
+INIT_STD = 0.02
+
+
+class EncoderSize(NamedTuple):
+    """Sizes of one network's encoder."""
+
+    layers: int
+    hidden: int
+    ffn: int
+    heads: int
+
+
+def init_bert_weights(module: nn.Module) -> None:
+    """Truncated normal of std 0.02 (cut at two) for every matrix, zero biases."""
+    if isinstance(module, (nn.Linear, nn.Embedding)):
+        nn.init.trunc_normal_(module.weight, std=INIT_STD, a=-2 * INIT_STD, b=2 * INIT_STD)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)
+
+
+def init_glorot(linear: nn.Linear) -> None:
+    """Glorot uniform, which the authors' code leaves where it names no initializer."""
+    nn.init.xavier_uniform_(linear.weight)
+    nn.init.zeros_(linear.bias)
+
+
+class Embeddings(nn.Module):
+    """Word, position and token-type tables and their LayerNorm: all of it shared by both networks.
+
+    No row is reserved for padding: padded positions are masked out of attention and losses.
+    """
+
+    def __init__(self, num_tokens: int, size: int, max_positions: int, num_token_types: int = 2):
+        super().__init__()
+        self.embed_tokens = nn.Embedding(num_tokens, size)
+        self.embed_positions = nn.Embedding(max_positions, size)
+        self.embed_token_types = nn.Embedding(num_token_types, size)
+        self.layer_norm = nn.LayerNorm(size, eps=LAYER_NORM_EPS)
+        self.apply(init_bert_weights)
+
+    def forward(self, tokens: Tensor, token_types: Optional[Tensor] = None) -> Tensor:
+        """Tokens (B, T), and token types (B, T) or None for all 0 -> (B, T, E)."""
+        positions = self.embed_positions.weight[: tokens.size(1)]  # (T, E)
+        if token_types is None:
+            types = self.embed_token_types.weight[0]  # (E,)
+        else:
+            types = self.embed_token_types(token_types)
+        return self.layer_norm(self.embed_tokens(tokens) + positions + types)
+
+
+class EncoderLayer(nn.Module):
+    """One post-LayerNorm transformer layer, (B, T, C) -> (B, T, C)."""
+
+    def __init__(self, size: EncoderSize, dropout: float, attention_dropout: float, attention: str):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.self_attn = SelfAttention(size.hidden, size.heads, attention_dropout, attention)
+        self.self_attn_layer_norm = nn.LayerNorm(size.hidden, eps=LAYER_NORM_EPS)
+        self.fc1 = nn.Linear(size.hidden, size.ffn)
+        self.fc2 = nn.Linear(size.ffn, size.hidden)
+        self.final_layer_norm = nn.LayerNorm(size.hidden, eps=LAYER_NORM_EPS)
+
+    def forward(self, x: Tensor, attended: Optional[Tensor]) -> Tensor:
+        x = self.self_attn_layer_norm(x + self.dropout(self.self_attn(x, attended)))
+        return self.final_layer_norm(x + self.dropout(self.fc2(F.gelu(self.fc1(x)))))
+
+
+class Encoder(nn.Module):
+    """`embeddings_project` where the sizes differ, then the layers; embeddings come from outside."""
+
+    def __init__(
+        self,
+        size: EncoderSize,
+        embedding_size: int,
+        dropout: float,
+        attention_dropout: float,
+        attention: str,
+    ):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.layers = nn.ModuleList(
+            EncoderLayer(size, dropout, attention_dropout, attention) for _ in range(size.layers)
+        )
+        self.embeddings_project = None
+        self.apply(init_bert_weights)
+        if embedding_size != size.hidden:
+            self.embeddings_project = nn.Linear(embedding_size, size.hidden)
+            init_glorot(self.embeddings_project)
+
+    def forward(
+        self, embedded: Tensor, padding_mask: Optional[Tensor], hiddens: Optional[List] = None
+    ) -> Tensor:
+        """Embedded tokens (B, T, E) -> features (B, T, C).
+
+        Args:
+            padding_mask: bool (B, T), true at padding; None when nothing is padded.
+            hiddens: a list that receives the layers' inputs and the last output, L + 1 in all.
+        """
+        attended = None if padding_mask is None else ~padding_mask[:, None, None, :]
+        x = self.dropout(embedded)
+        if self.embeddings_project is not None:
+            x = self.embeddings_project(x)
+        for layer in self.layers:
+            if hiddens is not None:
+                hiddens.append(x)
+            x = layer(x, attended)
+        if hiddens is not None:
+            hiddens.append(x)
+        return x
+
+
+def gather_positions(features: Tensor, positions: Tensor) -> Tensor:
+    """Features (B, T, C) at positions (B, K) -> (B, K, C)."""
+    index = positions.unsqueeze(-1).expand(-1, -1, features.size(-1))
+    return torch.gather(features, 1, index)

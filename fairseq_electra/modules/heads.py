@@ -1,0 +1,49 @@
+"""What sits on an encoder: the generator's, the discriminator's, and a classification head."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fairseq_electra.modules.encoder import LAYER_NORM_EPS, init_bert_weights, init_glorot
+
+
+class GeneratorHead(nn.Module):
+    """Features (..., C) -> vocabulary logits (..., V) through the word table (V, E)."""
+
+    def __init__(self, hidden: int, embedding_size: int, num_tokens: int):
+        super().__init__()
+        self.dense = nn.Linear(hidden, embedding_size)
+        self.layer_norm = nn.LayerNorm(embedding_size, eps=LAYER_NORM_EPS)
+        self.bias = nn.Parameter(torch.zeros(num_tokens))
+        self.apply(init_bert_weights)
+
+    def forward(self, features: Tensor, word_table: Tensor) -> Tensor:
+        x = self.layer_norm(F.gelu(self.dense(features)))
+        return F.linear(x, word_table, self.bias)
+
+
+class DiscriminatorHead(nn.Module):
+    """Features (B, T, C) -> one logit a token (B, T), positive where it looks replaced."""
+
+    def __init__(self, hidden: int):
+        super().__init__()
+        self.dense = nn.Linear(hidden, hidden)
+        self.out_proj = nn.Linear(hidden, 1)
+        self.apply(init_bert_weights)
+        init_glorot(self.out_proj)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.out_proj(F.gelu(self.dense(features))).squeeze(-1)
+
+
+class ClassificationHead(nn.Module):
+    """Features (B, T, C) -> class logits (B, N) from `<s>`: dropout and one Linear, as for GLUE."""
+
+    def __init__(self, hidden: int, num_classes: int, dropout: float):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(hidden, num_classes)
+        init_glorot(self.out_proj)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.out_proj(self.dropout(features[:, 0]))

@@ -1,0 +1,3 @@
+"""The ELECTRA task."""
+
+from fairseq_electra.tasks import electra  # noqa: F401 (registers)

@@ -1,0 +1,141 @@
+"""`--task electra`: a data-bin of fairseq-preprocess in, batches with picked positions out.
+
+Data, blocks and dictionary are those of fairseq's `masked_lm`; only what is picked differs.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fairseq import utils
+from fairseq.data import data_utils
+from fairseq.dataclass import FairseqDataclass
+from fairseq.tasks import register_task
+from fairseq.tasks.language_modeling import SAMPLE_BREAK_MODE_CHOICES, SHORTEN_METHOD_CHOICES
+from fairseq.tasks.masked_lm import MaskedLMTask
+from omegaconf import II, MISSING
+
+from fairseq_electra.data.pick_dataset import PickDataset, max_picks
+from fairseq_electra.data.sentence_pair_dataset import SentencePairDataset
+
+logger = logging.getLogger(__name__)
+
+PREPARE = "make it with scripts/prepare_data.sh or fairseq-preprocess --only-source"
+
+
+@dataclass
+class ElectraTaskConfig(FairseqDataclass):
+    """Options of the task; names and meaning as in `masked_lm` where it has them."""
+
+    data: str = field(
+        default=MISSING,
+        metadata={"help": "data directories, separated by colons, one an epoch in turn"},
+    )
+    sample_break_mode: SAMPLE_BREAK_MODE_CHOICES = field(
+        default="none",
+        metadata={
+            "help": 'how lines become blocks: "none" fills every block, "complete" keeps lines '
+            'whole, "complete_doc" also ends at blank lines, "eos" takes one line a block'
+        },
+    )
+    tokens_per_sample: int = field(
+        default=512, metadata={"help": "most tokens in a block, <s> and </s> counted"}
+    )
+    sentence_pairs: bool = field(
+        default=False,
+        metadata={"help": "<s> a </s> b </s> with token types, as the authors' data has them"},
+    )
+    mask_prob: float = field(default=0.15, metadata={"help": "share of the tokens to pick"})
+    mask_with_replacement: bool = field(
+        default=False,
+        metadata={"help": "draw positions with replacement, as the authors' code does"},
+    )
+    shorten_method: SHORTEN_METHOD_CHOICES = field(
+        default="none", metadata={"help": "shorten lines longer than --tokens-per-sample"}
+    )
+    shorten_data_split_list: str = field(
+        default="", metadata={"help": "splits to shorten, separated by commas (default: all)"}
+    )
+    # fairseq main keeps its loader's worker processes from epoch to epoch; they would not learn of
+    # the new epoch, and every epoch would pick the same positions. fairseq reads this field.
+    reuse_dataloader: bool = field(
+        default=False, metadata={"help": "keep data workers, and so the picks, for all epochs"}
+    )
+    seed: int = II("common.seed")
+
+
+@register_task("electra", dataclass=ElectraTaskConfig)
+class ElectraTask(MaskedLMTask):
+    """Joint pre-training of generator and discriminator."""
+
+    trains_generator = True  # ElectraModel.build_model asks for it
+
+    @classmethod
+    def setup_task(cls, cfg: ElectraTaskConfig, **kwargs) -> "ElectraTask":
+        """Read the dictionary.
+
+        Raises:
+            ValueError: if an option has no meaning.
+            FileNotFoundError: if the first data directory has no dict.txt.
+        """
+        check_options(cfg)
+        first = Path(utils.split_paths(cfg.data)[0])
+        if not (first / "dict.txt").is_file():
+            raise FileNotFoundError(f"no dict.txt in {first}: not a data directory; {PREPARE}")
+        return super().setup_task(cfg, **kwargs)
+
+    def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
+        """Load a split and pick in it.
+
+        Raises:
+            FileNotFoundError, ValueError: if the split is missing or empty.
+        """
+        check_split(self._split_path(split, epoch))
+        if self.cfg.sentence_pairs:
+            dataset = self._load_sentence_pairs(split, epoch, combine)
+        else:
+            dataset = self._load_dataset_split(split, epoch, combine)
+        self.datasets[split] = PickDataset(
+            dataset,
+            dataset.sizes,
+            self.dictionary,
+            self.cfg.mask_prob,
+            max_picks(self.cfg.mask_prob, self.cfg.tokens_per_sample),
+            self.cfg.mask_with_replacement,
+            self.cfg.seed,
+        )
+
+    def _split_path(self, split: str, epoch: int) -> Path:
+        paths = utils.split_paths(self.cfg.data)
+        return Path(paths[(epoch - 1) % len(paths)]) / split
+
+    def _load_sentence_pairs(self, split: str, epoch: int, combine: bool) -> SentencePairDataset:
+        lines = data_utils.load_indexed_dataset(
+            str(self._split_path(split, epoch)), self.dictionary, combine=combine
+        )
+        return SentencePairDataset(
+            lines, lines.sizes, self.dictionary, self.cfg.tokens_per_sample, self.cfg.seed
+        )
+
+    def begin_epoch(self, epoch: int, model) -> None:
+        """Nothing to do; masked_lm's needs a model of fairseq main."""
+
+
+def check_options(cfg: ElectraTaskConfig) -> None:
+    """Raise ValueError, naming the option, for values that have no meaning."""
+    if not 0 < cfg.mask_prob < 1:
+        raise ValueError(f"--mask-prob must lie between 0 and 1, not be {cfg.mask_prob:g}")
+    if cfg.tokens_per_sample < 8:
+        raise ValueError(
+            f"--tokens-per-sample {cfg.tokens_per_sample} is too short to pick and to pair: "
+            "at least 8, usually 128 or 512"
+        )
+
+
+def check_split(path: Path) -> None:
+    """Raise unless fairseq-preprocess wrote this split and something is in it."""
+    data = path.with_name(path.name + ".bin")
+    if not data.is_file():
+        raise FileNotFoundError(f"no {data.name} in {path.parent}; {PREPARE}")
+    if data.stat().st_size == 0:
+        raise ValueError(f"{data} is empty: the text it was made from had no lines; {PREPARE}")

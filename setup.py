@@ -1,0 +1,28 @@
+"""Install fairseq_electra beside fairseq: `pip install -e .`, extras in brackets."""
+
+from setuptools import find_packages, setup
+
+# Upstream fairseq does not import on Python 3.11 and later; ve-fairseq is its main branch with
+# that mended. On 3.10 the plugin runs beside whichever fairseq is installed already.
+FAIRSEQ = 've-fairseq==0.12.3; python_version >= "3.11"'
+
+setup(
+    name="fairseq-electra",
+    version="0.1.0",
+    description="ELECTRA pre-training for fairseq: task, criterion, model and optimizers",
+    python_requires=">=3.10",
+    packages=find_packages(include=["fairseq_electra", "fairseq_electra.*"]),
+    install_requires=[
+        FAIRSEQ,
+        "torch>=2.4",
+        "numpy",
+        "sentencepiece",
+        "tokenizers",
+        "matplotlib",
+    ],
+    extras_require={
+        "test": ["pytest", "hypothesis", "ruff", "scikit-learn"],
+        "tensorboard": ["tensorboardX"],
+        "wandb": ["wandb"],
+    },
+)

@@ -1,0 +1,106 @@
+"""Fixtures that several test files use: a dictionary, tiny models, a data-bin, fairseq runs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fairseq.data import Dictionary
+
+import fairseq_electra
+from fairseq_electra.models.electra import ElectraConfig, ElectraModel
+from tiny import TINY, TINY_OPTIONS, make_dictionary
+
+ROOT = Path(fairseq_electra.__file__).resolve().parent.parent
+USER_DIR = str(ROOT / "fairseq_electra")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Tiny tensors do not gain from threads, and results do not depend on their number."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def dictionary() -> Dictionary:
+    return make_dictionary()
+
+
+@pytest.fixture
+def build_model():
+    """A function that builds a tiny model, with options of ElectraConfig by keyword."""
+
+    def build(dictionary=None, pretrain=True, seed=1, **options) -> ElectraModel:
+        torch.manual_seed(seed)
+        cfg = ElectraConfig(**{**TINY, **options})
+        return ElectraModel(cfg, dictionary or make_dictionary(), pretrain)
+
+    return build
+
+
+def run(*command, check=True, threads=1, timeout=300) -> SimpleNamespace:
+    """Run a command as a user does; `output` is what it printed on both streams."""
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=env,
+        cwd=ROOT,
+        timeout=timeout,
+        check=False,
+    )
+    assert not check or done.returncode == 0, done.stdout[-4000:]
+    return SimpleNamespace(returncode=done.returncode, output=done.stdout)
+
+
+@pytest.fixture(scope="session")
+def run_command():
+    return run
+
+
+@pytest.fixture(scope="session")
+def data_bin(tmp_path_factory) -> Path:
+    """A small data-bin made by fairseq-preprocess: 300 lines of a language with some order."""
+    raw = tmp_path_factory.mktemp("raw")
+    generator = torch.Generator().manual_seed(3)
+    for split, lines in (("train", 300), ("valid", 40)):
+        with (raw / f"{split}.txt").open("w") as out:
+            for line in range(lines):
+                start, length = torch.randint(0, 30, (2,), generator=generator).tolist()
+                words = [f"w{(start + 3 * step) % 40}" for step in range(4 + length % 20)]
+                out.write(" ".join(words) + "\n")
+                if line % 7 == 6:
+                    out.write("\n")
+    (raw / "dict.txt").write_text("".join(f"w{word} 1\n" for word in range(40)))
+    destination = tmp_path_factory.mktemp("bin") / "data"
+    run(
+        *(sys.executable, "-m", "fairseq_cli.preprocess", "--only-source"),
+        *("--trainpref", raw / "train.txt", "--validpref", raw / "valid.txt"),
+        *("--srcdict", raw / "dict.txt", "--destdir", destination),
+    )
+    return destination
+
+
+@pytest.fixture(scope="session")
+def train_electra():
+    """A function that runs fairseq-train with the plugin at the tiny size; options are appended."""
+
+    def train(data, save_dir, *options, check=True):
+        return run(
+            *(sys.executable, "-m", "fairseq_cli.train", data, "--user-dir", USER_DIR, "--cpu"),
+            *("--task", "electra", "--criterion", "electra", "--arch", "electra_tiny"),
+            *TINY_OPTIONS,
+            *("--optimizer", "electra_adam", "--lr-scheduler", "electra_decay", "--lr", "1e-3"),
+            *("--warmup-updates", 2, "--max-update", 6, "--clip-norm", 1.0),
+            *("--tokens-per-sample", 32, "--batch-size", 8, "--num-workers", 0),
+            *("--log-format", "json", "--log-interval", 1, "--save-dir", save_dir),
+            *options,
+            check=check,
+        )
+
+    return train

@@ -1,0 +1,27 @@
+"""The tiny sizes and the dictionary that tests share."""
+
+from fairseq.data import Dictionary
+
+TINY = {
+    "encoder_layers": 2,
+    "encoder_embed_dim": 32,
+    "encoder_ffn_embed_dim": 64,
+    "encoder_attention_heads": 2,
+    "embedding_size": 16,
+    "generator_size": 0.5,
+    "max_positions": 32,
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+}
+TINY_OPTIONS = [
+    option for key, value in TINY.items() for option in ("--" + key.replace("_", "-"), str(value))
+]
+
+
+def make_dictionary(num_words: int = 40) -> Dictionary:
+    """<s> <pad> </s> <unk>, words w0 w1 ..., <mask>."""
+    dictionary = Dictionary()
+    for word in range(num_words):
+        dictionary.add_symbol(f"w{word}")
+    dictionary.add_symbol("<mask>")
+    return dictionary
