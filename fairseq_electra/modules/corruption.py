@@ -61,7 +61,8 @@ def sample_tokens(logits: Tensor, uniform: Tensor, temperature: float = 1.0) -> 
     shape, size = uniform.shape, logits.size(-1)
     with torch.no_grad():
         probs = F.softmax(logits.detach().reshape(-1, size).float() / temperature, dim=-1)
-        blocks = F.pad(probs, (0, -size % SAMPLING_BLOCK)).view(len(probs), -1, SAMPLING_BLOCK)
+        padded = F.pad(probs, (0, -size % SAMPLING_BLOCK))
+        blocks = padded.unflatten(-1, (-1, SAMPLING_BLOCK))  # (N, V / block, block)
         block, fraction = choose(blocks.sum(-1), uniform.reshape(-1))
         entry, _ = choose(blocks[torch.arange(len(blocks), device=block.device), block], fraction)
     return (block * SAMPLING_BLOCK + entry).view(shape)

@@ -54,7 +54,16 @@ class Embeddings(nn.Module):
         self.apply(init_bert_weights)
 
     def forward(self, tokens: Tensor, token_types: Optional[Tensor] = None) -> Tensor:
-        """Tokens (B, T), and token types (B, T) or None for all 0 -> (B, T, E)."""
+        """Tokens (B, T), and token types (B, T) or None for all 0 -> (B, T, E).
+
+        Raises:
+            ValueError: if there are more tokens than positions.
+        """
+        if tokens.size(1) > self.embed_positions.num_embeddings:
+            raise ValueError(
+                f"a sentence of {tokens.size(1)} tokens is longer than the model's "
+                f"--max-positions {self.embed_positions.num_embeddings}"
+            )
         positions = self.embed_positions.weight[: tokens.size(1)]  # (T, E)
         if token_types is None:
             types = self.embed_token_types.weight[0]  # (E,)
@@ -81,7 +90,7 @@ class EncoderLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """`embeddings_project` where the sizes differ, then the layers; embeddings come from outside."""
+    """`embeddings_project` where the sizes differ, then the layers; takes embedded tokens."""
 
     def __init__(
         self,

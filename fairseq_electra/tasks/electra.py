@@ -84,6 +84,20 @@ class ElectraTask(MaskedLMTask):
             raise FileNotFoundError(f"no dict.txt in {first}: not a data directory; {PREPARE}")
         return super().setup_task(cfg, **kwargs)
 
+    def build_model(self, cfg, from_checkpoint: bool = False):
+        """Build the model.
+
+        Raises:
+            ValueError: if blocks would be longer than its positions.
+        """
+        positions = getattr(cfg, "max_positions", None)
+        if positions is not None and self.cfg.tokens_per_sample > positions:
+            raise ValueError(
+                f"--tokens-per-sample {self.cfg.tokens_per_sample} is more than the model's "
+                f"--max-positions {positions}: lower the first or raise the second"
+            )
+        return super().build_model(cfg, from_checkpoint)
+
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
         """Load a split and pick in it.
 
