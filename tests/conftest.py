@@ -65,14 +65,14 @@ def run_command():
 
 @pytest.fixture(scope="session")
 def data_bin(tmp_path_factory) -> Path:
-    """A small data-bin made by fairseq-preprocess: 300 lines of a language with some order."""
+    """A small data-bin made by fairseq-preprocess: 300 lines that use 12 of 40 words."""
     raw = tmp_path_factory.mktemp("raw")
     generator = torch.Generator().manual_seed(3)
     for split, lines in (("train", 300), ("valid", 40)):
         with (raw / f"{split}.txt").open("w") as out:
             for line in range(lines):
                 start, length = torch.randint(0, 30, (2,), generator=generator).tolist()
-                words = [f"w{(start + 3 * step) % 40}" for step in range(4 + length % 20)]
+                words = [f"w{(start + step) % 12}" for step in range(4 + length % 20)]
                 out.write(" ".join(words) + "\n")
                 if line % 7 == 6:
                     out.write("\n")

@@ -144,6 +144,16 @@ class PickDataset(FairseqDataset):
         """By length, shuffled among equals (fairseq seeds numpy for this call)."""
         return np.lexsort([np.random.permutation(len(self)), self._sizes])
 
+    def batch_by_size(self, indices, **limits) -> List[np.ndarray]:
+        """Batch as fairseq does, and keep the last sentences.
+
+        fairseq drops its last batch where --required-batch-size-multiple (8) does not divide it:
+        held-out data would go uncounted, and a small data set would be empty.
+        """
+        batches = list(super().batch_by_size(indices, **limits))
+        rest = indices[sum(len(batch) for batch in batches) :]
+        return [*batches, rest] if len(rest) else batches
+
     @property
     def supports_prefetch(self) -> bool:
         return getattr(self.dataset, "supports_prefetch", False)

@@ -121,6 +121,16 @@ def test_collater_pads_tokens_and_slots(dictionary):
     assert full["net_input"]["has_padding"] is False
 
 
+@pytest.mark.parametrize("size", [3, 8, 10, 19])
+def test_no_sentence_is_left_out_of_the_batches(dictionary, size):
+    dataset = build(dictionary, [sentence(12)] * size)
+    batches = dataset.batch_by_size(
+        dataset.ordered_indices(), max_sentences=8, required_batch_size_multiple=8
+    )
+    assert sorted(index for batch in batches for index in batch) == list(range(size))
+    assert max(len(batch) for batch in batches) <= 8
+
+
 def test_token_types_go_through(dictionary):
     item = {"tokens": torch.tensor(sentence(8)), "token_types": torch.tensor([0] * 4 + [1] * 4)}
     dataset = PickDataset([item], [8], dictionary, 0.15, 2)

@@ -1,0 +1,163 @@
+"""FLOPs of a token in pre-training: the terms of the authors' own tool, each under its name.
+
+In: sizes of the networks, vocabulary, tokens a sample, share of positions predicted. Out: FLOPs
+a token by part of the network. `flops.py` is the command, `compare_runs.py` the other user.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Dict
+
+# Operations an element, as the authors' tool counts them.
+DROPOUT = 4  # draw, compare, multiply by the mask, rescale
+LAYER_NORM = 5  # mean, square, variance, scale, shift
+GELU = 8
+SOFTMAX = 5  # max, subtract, exp, sum, divide
+WORD_LOSS = 2  # pick the target's log probability out of the vocabulary
+
+
+@dataclass(frozen=True)
+class TransformerSize:
+    """Sizes of one post-LN encoder; `embedding` is the width of its word table."""
+
+    layers: int
+    hidden: int
+    ffn: int
+    heads: int
+    embedding: int
+
+    def generator(self, generator_size: float, untied: bool = False) -> "TransformerSize":
+        """ELECTRA's generator beside this discriminator, as models/electra.py builds it."""
+        hidden = round(self.hidden * generator_size)
+        embedding = hidden if untied else self.embedding
+        return TransformerSize(self.layers, hidden, 4 * hidden, max(1, hidden // 64), embedding)
+
+    def as_roberta(self) -> "TransformerSize":
+        """fairseq's RoBERTa with the same layers: its embeddings are as wide as its layers."""
+        return replace(self, embedding=self.hidden)
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How forward FLOPs become training FLOPs.
+
+    `passes` multiplies the forward pass; `dense_lookup` counts the word look-up as a product
+    with a one-hot vector, which no implementation runs.
+    """
+
+    passes: int
+    dense_lookup: bool
+
+
+TRAINING = Convention(passes=3, dense_lookup=False)  # a backward pass costs two forward passes
+PAPER = Convention(passes=2, dense_lookup=True)  # the totals printed in the paper
+
+
+def layer_terms(size: TransformerSize, length: int) -> Dict[str, float]:
+    """Forward FLOPs of one layer for one token of a sample of `length` tokens, by term."""
+    hidden, ffn, scores = size.hidden, size.ffn, length * size.heads
+    return {
+        "query_key_value": 3 * (2 * hidden * hidden + hidden),
+        "attention_scores": 2 * hidden * length + scores,  # the product, then the scaling
+        "attention_softmax": SOFTMAX * scores,
+        "attention_dropout": DROPOUT * scores,
+        "attention_values": 2 * hidden * length,
+        "attention_output": 2 * hidden * hidden + hidden,
+        "attention_dropout_residual_norm": (DROPOUT + 1 + LAYER_NORM) * hidden,
+        "ffn_up": 2 * hidden * ffn + ffn,
+        "ffn_activation": GELU * ffn,
+        "ffn_down": 2 * hidden * ffn + hidden,
+        "ffn_dropout_residual_norm": (DROPOUT + 1 + LAYER_NORM) * hidden,
+    }
+
+
+def embedding_terms(
+    size: TransformerSize, length: int, vocab_size: int, dense_lookup: bool
+) -> Dict[str, float]:
+    """Forward FLOPs of the input of one token, by term; the two other tables always as products."""
+    width = size.embedding
+    terms = {
+        "word_lookup": 2 * width * vocab_size if dense_lookup else 0,
+        "position_and_type_lookup": 2 * width * (length + 2),
+        "add": 2 * width,
+        "norm_dropout": (LAYER_NORM + DROPOUT) * width,
+    }
+    if size.embedding != size.hidden:
+        terms["embeddings_project"] = 2 * width * size.hidden + size.hidden
+    return terms
+
+
+def word_head_terms(size: TransformerSize, vocab_size: int) -> Dict[str, float]:
+    """Forward FLOPs of predicting the word of ONE position, by term."""
+    width = size.embedding
+    return {
+        "dense": 2 * size.hidden * width + width,
+        "activation_norm": (GELU + LAYER_NORM) * width,
+        "logits": 2 * width * vocab_size,
+        "softmax": SOFTMAX * vocab_size,
+        "loss": WORD_LOSS * vocab_size,
+    }
+
+
+def replaced_head_terms(size: TransformerSize) -> Dict[str, float]:
+    """Forward FLOPs of judging one token original or replaced, by term."""
+    hidden = size.hidden
+    return {
+        "dense": 2 * hidden * hidden + hidden,
+        "activation": GELU * hidden,
+        "logit": 2 * hidden,
+    }
+
+
+def encoder_parts(
+    size: TransformerSize, length: int, vocab_size: int, dense_lookup: bool
+) -> Dict[str, float]:
+    """Forward FLOPs of one token through one encoder, by part."""
+    embeddings = embedding_terms(size, length, vocab_size, dense_lookup)
+    return {
+        "embeddings": sum(embeddings.values()),
+        "layers": size.layers * sum(layer_terms(size, length).values()),
+    }
+
+
+def masked_lm_flops(
+    size: TransformerSize,
+    vocab_size: int,
+    tokens_per_sample: int,
+    mask_prob: float,
+    convention: Convention = TRAINING,
+) -> Dict[str, float]:
+    """Training FLOPs a token of BERT or RoBERTa, by part: embeddings, layers, head.
+
+    `mask_prob` is the share of positions whose word is predicted; the head runs at those alone.
+    """
+    parts = encoder_parts(size, tokens_per_sample, vocab_size, convention.dense_lookup)
+    parts["head"] = mask_prob * sum(word_head_terms(size, vocab_size).values())
+    return {part: convention.passes * flops for part, flops in parts.items()}
+
+
+def electra_flops(
+    discriminator: TransformerSize,
+    generator_size: float,
+    vocab_size: int,
+    tokens_per_sample: int,
+    mask_prob: float,
+    convention: Convention = TRAINING,
+    untied: bool = False,
+) -> Dict[str, float]:
+    """Training FLOPs a token of both networks of ELECTRA, by network and part.
+
+    `untied`: the generator has embedding tables of its own, as wide as its layers.
+    """
+    small = discriminator.generator(generator_size, untied)
+    generator = masked_lm_flops(small, vocab_size, tokens_per_sample, mask_prob, convention)
+    judge = encoder_parts(discriminator, tokens_per_sample, vocab_size, convention.dense_lookup)
+    judge["head"] = sum(replaced_head_terms(discriminator).values())
+    parts = {f"generator {part}": flops for part, flops in generator.items()}
+    for part, flops in judge.items():
+        parts[f"discriminator {part}"] = convention.passes * flops
+    return parts
+
+
+def match_updates(updates: int, cost: float, other_cost: float) -> int:
+    """Updates at `other_cost` that spend what `updates` at `cost` spend, to the nearest; >= 1."""
+    return max(1, round(updates * cost / other_cost))

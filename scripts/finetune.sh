@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Fine-tune on sentences with fairseq's stock sentence_prediction task and the paper's settings.
+#
+#   SIZE=small [MODEL=electra|roberta] scripts/finetune.sh TASK_BIN SAVE_DIR CHECKPOINT [options]
+#
+# TASK_BIN: from scripts/prepare_task.sh. CHECKPOINT: of pre-training, or none to start from random
+# weights. EPOCHS (default 3), BATCH (default 32). RoBERTa gets the same optimizer and settings.
+set -euo pipefail
+if [ $# -lt 3 ] || [ ! -f "$1/label/dict.txt" ]; then
+    echo "usage: SIZE=small MODEL=electra $0 TASK_BIN SAVE_DIR CHECKPOINT|none [options]" >&2
+    [ $# -lt 3 ] || echo "no label/dict.txt in '$1': make it with scripts/prepare_task.sh" >&2
+    exit 2
+fi
+source "$(dirname "$0")/env.sh"
+FINETUNE_BATCH=${BATCH:-32}
+source "$ROOT/scripts/sizes.sh"
+TASK=$1 SAVE_DIR=$2 CHECKPOINT=$3
+shift 3
+
+case ${MODEL:-electra} in
+    electra) ARCH=(--arch "electra_$SIZE") ;;
+    roberta)
+        ARCH=(
+            --arch roberta --encoder-layers "$LAYERS" --encoder-embed-dim "$HIDDEN"
+            --encoder-ffn-embed-dim "$FFN" --encoder-attention-heads "$HEADS"
+        )
+        ;;
+    *) echo "MODEL must be electra or roberta, not '$MODEL'" >&2 && exit 2 ;;
+esac
+RESTORE=()
+if [ "$CHECKPOINT" != none ]; then
+    [ -f "$CHECKPOINT" ] || { echo "no checkpoint '$CHECKPOINT'" >&2 && exit 2; }
+    RESTORE=(
+        --restore-file "$CHECKPOINT"
+        --reset-optimizer --reset-dataloader --reset-meters --reset-lr-scheduler
+    )
+fi
+
+# the specials of a label dictionary are not written to its file: one line a class
+CLASSES=$(grep -vc '^madeupword' "$TASK/label/dict.txt")
+EXAMPLES=$("$PYTHON" -c 'import sys; from fairseq.data.indexed_dataset import MMapIndexedDataset
+print(len(MMapIndexedDataset(sys.argv[1])))' "$TASK/input0/train" 2> /dev/null)
+UPDATES=$(((EXAMPLES + FINETUNE_BATCH - 1) / FINETUNE_BATCH * ${EPOCHS:-3}))
+
+train "$TASK" --user-dir "$ROOT/fairseq_electra" --save-dir "$SAVE_DIR" \
+    --task sentence_prediction --criterion sentence_prediction "${ARCH[@]}" "${RESTORE[@]}" \
+    --num-classes "$CLASSES" --init-token 0 --separator-token 2 --max-positions 512 \
+    --optimizer electra_adam --lr "$FINETUNE_LR" --clip-norm 1.0 \
+    --lr-scheduler electra_decay --warmup-updates $((UPDATES / 10)) --max-update "$UPDATES" \
+    --batch-size "$FINETUNE_BATCH" --required-batch-size-multiple 1 --num-workers 0 $DEVICE \
+    --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric \
+    --no-epoch-checkpoints --log-interval 20 --log-format simple "$@"

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Pre-train ELECTRA with the paper's settings, on every GPU of this machine or on the CPU.
+#
+#   SIZE=small scripts/pretrain.sh DATA_BIN SAVE_DIR [fairseq-train options]
+#
+# SIZE: small (default), base, large, tiny (not in the paper: for trying things out).
+# MICRO_BATCH: sequences a device takes at once; the paper's batch is reached by --update-freq.
+# Options win over the settings (--max-update 10000, --fp16, ...). Run again to resume.
+set -euo pipefail
+source "$(dirname "$0")/env.sh"
+source "$ROOT/scripts/sizes.sh"
+
+check_arguments "$@"
+DATA=$1 SAVE_DIR=$2
+shift 2
+train "$DATA" --user-dir "$ROOT/fairseq_electra" --save-dir "$SAVE_DIR" \
+    --task electra --criterion electra --arch "electra_$SIZE" \
+    --tokens-per-sample "$TOKENS" --mask-prob "$MASK_PROB" --sample-break-mode none \
+    --optimizer electra_adam --lr "$LR" --clip-norm 1.0 \
+    --lr-scheduler electra_decay --warmup-updates "$WARMUP" --max-update "$UPDATES" \
+    --batch-size "$DEVICE_BATCH" --update-freq "$UPDATE_FREQ" --num-workers 2 $DEVICE \
+    "${SAVING[@]}" "$@"

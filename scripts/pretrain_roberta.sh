@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Pre-train fairseq's stock RoBERTa for as many FLOPs as scripts/pretrain.sh gives ELECTRA.
+#
+#   SIZE=small scripts/pretrain_roberta.sh DATA_BIN SAVE_DIR [fairseq-train options]
+#
+# The encoder is the discriminator's: same layers, hidden size, FFN and heads, same batch, learning
+# rate and data. ELECTRA_UPDATES: updates of ELECTRA to match (default: the paper's).
+set -euo pipefail
+source "$(dirname "$0")/env.sh"
+source "$ROOT/scripts/sizes.sh"
+
+check_arguments "$@"
+DATA=$1 SAVE_DIR=$2
+shift 2
+UPDATES=$("$PYTHON" "$ROOT/scripts/flops.py" --match-roberta --arch "electra_$SIZE" --data "$DATA" \
+    --tokens-per-sample "$TOKENS" --batch-size "$BATCH" --mask-prob "$MASK_PROB" \
+    --updates "${ELECTRA_UPDATES:-$UPDATES}")
+echo "RoBERTa: $UPDATES updates cost as much as ELECTRA's ${ELECTRA_UPDATES:-}" >&2
+# one process loads data: kept workers would not learn of a new epoch and repeat its masks
+train "$DATA" --user-dir "$ROOT/fairseq_electra" --save-dir "$SAVE_DIR" \
+    --task masked_lm --criterion masked_lm --arch roberta \
+    --encoder-layers "$LAYERS" --encoder-embed-dim "$HIDDEN" --encoder-ffn-embed-dim "$FFN" \
+    --encoder-attention-heads "$HEADS" --max-positions 512 \
+    --tokens-per-sample "$TOKENS" --mask-prob "$MASK_PROB" --sample-break-mode none \
+    --optimizer adam --adam-betas '(0.9, 0.999)' --adam-eps 1e-6 --weight-decay 0.01 \
+    --lr "$LR" --clip-norm 1.0 \
+    --lr-scheduler polynomial_decay --warmup-updates "$WARMUP" \
+    --max-update "$UPDATES" --total-num-update "$UPDATES" \
+    --batch-size "$DEVICE_BATCH" --update-freq "$UPDATE_FREQ" --num-workers 0 $DEVICE \
+    --required-batch-size-multiple 1 \
+    "${SAVING[@]}" "$@"

@@ -1,0 +1,54 @@
+# Source this after env.sh: the settings of SIZE (paper, table 6), and how they fit this machine.
+SIZE=${SIZE:-small}
+MASK_PROB=0.15 WARMUP=10000
+case $SIZE in
+    tiny) # not the paper's: for tests and the quickstart
+        LAYERS=4 HIDDEN=128 FFN=512 HEADS=2 TOKENS=128
+        LR=1e-3 BATCH=32 UPDATES=1000 WARMUP=100 FINETUNE_LR=5e-4
+        ;;
+    small)
+        LAYERS=12 HIDDEN=256 FFN=1024 HEADS=4 TOKENS=128
+        LR=5e-4 BATCH=128 UPDATES=1000000 FINETUNE_LR=3e-4
+        ;;
+    base)
+        LAYERS=12 HIDDEN=768 FFN=3072 HEADS=12 TOKENS=512
+        LR=2e-4 BATCH=256 UPDATES=766000 FINETUNE_LR=1e-4
+        ;;
+    large)
+        LAYERS=24 HIDDEN=1024 FFN=4096 HEADS=16 TOKENS=512
+        LR=2e-4 BATCH=2048 UPDATES=400000 FINETUNE_LR=5e-5 MASK_PROB=0.25
+        ;;
+    *) echo "SIZE must be tiny, small, base or large, not '$SIZE'" >&2 && exit 2 ;;
+esac
+
+check_arguments() {
+    if [ $# -lt 2 ] || [ "${1#-}" != "$1" ] || [ "${2#-}" != "$2" ]; then
+        echo "usage: SIZE=$SIZE $0 DATA_BIN SAVE_DIR [fairseq-train options]" >&2
+        exit 2
+    fi
+    if [ ! -f "$1/dict.txt" ]; then
+        echo "no dict.txt in '$1': make the data with scripts/prepare_data.sh" >&2
+        exit 2
+    fi
+}
+
+GPUS=$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')
+DEVICES=$((GPUS > 0 ? GPUS : 1))
+DEVICE=$([ "$GPUS" -gt 0 ] || echo --cpu)
+DEVICE_BATCH=${MICRO_BATCH:-$((BATCH / DEVICES))}
+UPDATE_FREQ=$((BATCH / (DEVICE_BATCH * DEVICES)))
+if [ $((DEVICE_BATCH * DEVICES * UPDATE_FREQ)) -ne "$BATCH" ]; then
+    echo "a batch of $BATCH does not divide into $DEVICES device(s) x MICRO_BATCH=$DEVICE_BATCH" >&2
+    exit 2
+fi
+
+SAVING=(
+    --save-interval-updates 5000 --keep-interval-updates 2 --no-epoch-checkpoints
+    --validate-interval-updates 5000 --log-interval 100 --log-format simple
+)
+
+# Runs fairseq-train and keeps what it prints in SAVE_DIR/train.log, over all its restarts.
+train() {
+    mkdir -p "$SAVE_DIR"
+    "$PYTHON" -m fairseq_cli.train "$@" 2>&1 | tee -a "$SAVE_DIR/train.log"
+}

@@ -1,0 +1,200 @@
+"""count_flops.py against hand-made counts and the figures of paper and recipe; flops.py as run."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from count_flops import (
+    PAPER,
+    TransformerSize,
+    electra_flops,
+    embedding_terms,
+    layer_terms,
+    masked_lm_flops,
+    match_updates,
+    replaced_head_terms,
+    word_head_terms,
+)
+from flops import main, read_arch
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "flops.py"
+TOY = TransformerSize(layers=1, hidden=4, ffn=8, heads=2, embedding=2)
+PAPER_SHARE = 0.15625  # of positions with an output softmax: 20 of 128
+
+
+def test_layer_of_toy_size_by_hand():
+    assert layer_terms(TOY, length=3) == {
+        "query_key_value": 108,  # 3 (2 4 4 + 4)
+        "attention_scores": 30,  # 2 4 3 + 3 2
+        "attention_softmax": 30,  # 5 3 2
+        "attention_dropout": 24,  # 4 3 2
+        "attention_values": 24,  # 2 4 3
+        "attention_output": 36,  # 2 4 4 + 4
+        "attention_dropout_residual_norm": 40,  # (4 + 1 + 5) 4
+        "ffn_up": 72,  # 2 4 8 + 8
+        "ffn_activation": 64,  # 8 8
+        "ffn_down": 68,  # 2 8 4 + 4
+        "ffn_dropout_residual_norm": 40,
+    }
+
+
+def test_embeddings_and_heads_of_toy_size_by_hand():
+    sparse = embedding_terms(TOY, length=3, vocab_size=10, dense_lookup=False)
+    dense = embedding_terms(TOY, length=3, vocab_size=10, dense_lookup=True)
+    assert sum(sparse.values()) == 20 + 4 + 18 + 20  # positions, add, norm and dropout, project
+    assert sum(dense.values()) == sum(sparse.values()) + 2 * 2 * 10
+    assert sum(word_head_terms(TOY, 10).values()) == 18 + 26 + 40 + 50 + 20
+    assert sum(replaced_head_terms(TOY).values()) == 36 + 32 + 8
+
+
+def test_masked_lm_of_toy_size_by_hand():
+    parts = masked_lm_flops(TOY, vocab_size=10, tokens_per_sample=3, mask_prob=0.5)
+    assert parts == {"embeddings": 3 * 62, "layers": 3 * 536, "head": 3 * 77}
+
+
+def test_electra_of_toy_size_by_hand():
+    assert TOY.generator(0.5) == TransformerSize(1, 2, 8, 1, 2)
+    parts = electra_flops(TOY, 0.5, vocab_size=10, tokens_per_sample=3, mask_prob=0.5)
+    generator = 42 + 272 + 73  # no projection; head at half of the positions
+    discriminator = 62 + 536 + 76
+    assert sum(parts.values()) == 3 * (generator + discriminator)
+
+
+def test_untied_generator_has_embeddings_of_its_own_width():
+    wide = TransformerSize(layers=1, hidden=8, ffn=8, heads=1, embedding=8)
+    assert wide.generator(0.5).embedding == 8
+    assert wide.generator(0.5, untied=True).embedding == 4
+    tied = electra_flops(wide, 0.5, 10, 3, 0.5)
+    untied = electra_flops(wide, 0.5, 10, 3, 0.5, untied=True)
+    assert untied["generator embeddings"] < tied["generator embeddings"]
+    assert untied["discriminator embeddings"] == tied["discriminator embeddings"]
+
+
+@pytest.mark.parametrize(
+    ("arch", "length", "flops"),
+    [("small", 128, "7.16e+07"), ("base", 128, "6.16e+08"), ("base", 512, "6.79e+08")],
+)
+def test_training_flops_a_token_agree_with_the_recipe(arch, length, flops):
+    size, generator_size = read_arch(f"electra_{arch}")
+    parts = electra_flops(size, generator_size, 30522, length, PAPER_SHARE)
+    assert f"{sum(parts.values()):.2e}" == flops
+
+
+@pytest.mark.parametrize(
+    ("arch", "generator_size", "length", "batch", "updates", "total"),
+    [
+        ("base", 1 / 3, 512, 256, 766_000, "6.4e+19"),
+        ("large", 1 / 4, 512, 2048, 400_000, "7.1e+20"),
+        ("large", 1 / 4, 512, 2048, 1_750_000, "3.1e+21"),
+        # the paper's total for Small is that of a generator of half the width, although its
+        # table of sizes (and the authors' tool) has a quarter: that comes to 1.3e18
+        ("small", 1 / 2, 128, 128, 1_000_000, "1.4e+18"),
+        ("small", 1 / 4, 128, 128, 1_000_000, "1.3e+18"),
+    ],
+)
+def test_papers_totals_of_electra(arch, generator_size, length, batch, updates, total):
+    size, _ = read_arch(f"electra_{arch}")
+    parts = electra_flops(size, generator_size, 30522, length, PAPER_SHARE, PAPER)
+    assert f"{sum(parts.values()) * length * batch * updates:.1e}" == total
+
+
+@pytest.mark.parametrize(
+    ("arch", "vocab_size", "length", "batch", "updates", "total"),
+    [
+        ("small", 30522, 128, 128, 1_450_000, "1.4e+18"),
+        ("base", 30522, 512, 256, 1_000_000, "6.4e+19"),
+        ("large", 50265, 512, 8000, 500_000, "3.2e+21"),
+    ],
+)
+def test_papers_totals_of_bert_and_roberta(arch, vocab_size, length, batch, updates, total):
+    size, _ = read_arch(f"electra_{arch}")
+    parts = masked_lm_flops(size, vocab_size, length, PAPER_SHARE, PAPER)
+    assert f"{sum(parts.values()) * length * batch * updates:.1e}" == total
+
+
+@pytest.mark.parametrize("arch", ["tiny", "small", "base", "large"])
+def test_generator_has_the_sizes_of_the_model(arch):
+    from fairseq_electra.models.electra import ElectraConfig, generator_encoder_size
+
+    size, generator_size = read_arch(f"electra_{arch}")
+    cfg = ElectraConfig(
+        encoder_layers=size.layers,
+        encoder_embed_dim=size.hidden,
+        encoder_ffn_embed_dim=size.ffn,
+        encoder_attention_heads=size.heads,
+        generator_size=generator_size,
+    )
+    counted = size.generator(generator_size)
+    built = generator_encoder_size(cfg)
+    assert (counted.layers, counted.hidden, counted.ffn, counted.heads) == tuple(built)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 10**6), st.floats(1, 1e9), st.floats(1, 1e9))
+def test_matched_updates_cost_the_same_to_half_an_update(updates, cost, other_cost):
+    matched = match_updates(updates, cost, other_cost)
+    assert matched >= 1
+    if matched > 1:
+        assert abs(matched * other_cost - updates * cost) <= other_cost * 0.5001
+
+
+def run_json(capsys, *options):
+    main([*options, "--json"])
+    return json.loads(capsys.readouterr().out)
+
+
+def test_json_multiplies_out(capsys):
+    count = run_json(capsys, "--tokens-per-sample", "64", "--batch-size", "8", "--updates", "1e3")
+    assert count["tokens_per_update"] == 512
+    assert sum(count["parts_per_token"].values()) == pytest.approx(count["per_token"])
+    assert count["per_update"] == pytest.approx(count["per_token"] * 512)
+    assert count["run"] == pytest.approx(count["per_token"] * 512 * 1000)
+
+
+def test_sizes_on_the_command_line_win_over_the_arch(capsys):
+    count = run_json(capsys, "--encoder-layers", "3", "--generator-size", "0.5")
+    assert count["discriminator"]["layers"] == count["generator"]["layers"] == 3
+    assert count["discriminator"]["hidden"] == 256
+    assert count["generator"]["hidden"] == 128
+
+
+def test_vocabulary_of_a_data_folder_counts_the_specials(tmp_path, capsys):
+    (tmp_path / "dict.txt").write_text("the 5\nof 3\nmadeupword0000 0\n", encoding="utf-8")
+    assert run_json(capsys, "--data", str(tmp_path))["vocab_size"] == 3 + 5
+
+
+def test_table_names_every_part_and_the_equal_roberta(capsys):
+    main(["--arch", "electra_small"])
+    table = capsys.readouterr().out
+    for part in ("generator", "discriminator"):
+        for piece in ("embeddings", "layers", "head"):
+            assert f"\n{part} {piece}" in table
+    assert "7.16e+07" in table
+    assert "1026315 updates cost the same" in table
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--arch", "electra_huge"], "electra_base, electra_large, electra_small, electra_tiny"),
+        (["--data", "nowhere"], "nowhere: no dict.txt"),
+        (["--generator-size", "0.001"], "no units"),
+        (["--mask-prob", "0"], "argument --mask-prob"),
+        (["--updates", "1.5"], "argument --updates"),
+    ],
+)
+def test_bad_options_are_named(options, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(options)
+    assert message in f"{stop.value}{capsys.readouterr().err}"
+
+
+def test_match_roberta_prints_the_number_alone():
+    command = [sys.executable, str(SCRIPT), "--match-roberta", "--arch", "electra_small"]
+    run = subprocess.run([*command, "--updates", "1000000"], capture_output=True, text=True)
+    assert run.stdout == "1026315\n", run.stderr

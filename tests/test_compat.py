@@ -1,0 +1,64 @@
+"""Each change in compat.py, with and without it."""
+
+import argparse
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from fairseq.data import TokenBlockDataset
+from fairseq.logging import progress_bar
+
+from tiny import make_dictionary
+
+
+def test_a_checkpoint_with_a_namespace_loads(tmp_path):
+    torch.save({"args": argparse.Namespace(arch="electra_tiny")}, tmp_path / "checkpoint.pt")
+    assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["args"].arch == "electra_tiny"
+
+
+def test_without_the_plugin_it_does_not(tmp_path):
+    torch.save({"args": argparse.Namespace(arch="electra_tiny")}, tmp_path / "checkpoint.pt")
+    code = f"import torch; torch.load({str(tmp_path / 'checkpoint.pt')!r}, weights_only=True)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "argparse.Namespace" in done.stderr
+
+
+class Touch:
+    """Pickles as a call that creates a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_a_checkpoint_still_cannot_run_code(tmp_path):
+    torch.save({"args": Touch(str(tmp_path / "made"))}, tmp_path / "checkpoint.pt")
+    with pytest.raises(Exception, match="open"):
+        torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert not (tmp_path / "made").exists()
+
+
+def test_break_mode_eos_works(monkeypatch):
+    dictionary = make_dictionary()
+    lines = [torch.tensor([5, 6, 2]), torch.tensor([7, 2])]
+
+    def build():
+        return TokenBlockDataset(
+            lines, [3, 2], None, dictionary.pad(), dictionary.eos(), break_mode="eos"
+        )
+
+    assert [block.tolist() for block in build()] == [[5, 6, 2], [7, 2]]
+    monkeypatch.delattr(np, "compat")
+    with pytest.raises(AttributeError, match="compat"):
+        build()
+
+
+def test_long_tensors_are_printed_as_their_shape():
+    assert progress_bar.format_stat(torch.zeros(2, 1024)) == "<2x1024>"
+    assert progress_bar.format_stat(torch.tensor(1.5)) == 1.5
+    assert progress_bar.format_stat(3) == "3"
