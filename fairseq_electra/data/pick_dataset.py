@@ -43,7 +43,7 @@ def pick(candidates: np.ndarray, number: int, rng: np.random.Generator, replace:
     if not replace or len(candidates) == 0:
         number = min(number, len(candidates))
     return Picks(
-        positions=rng.choice(candidates, number, replace=replace),
+        positions=rng.choice(candidates, number, replace=replace, shuffle=False),
         becomes_mask=rng.random(number) < MASKED_SHARE,
         uniform=1.0 - rng.random(number),
     )
@@ -70,9 +70,9 @@ class PickDataset(FairseqDataset):
         self.dataset = dataset
         self._sizes = np.asarray(sizes)
         self.pad_idx = dictionary.pad()
-        self.never_picked = np.array(
-            [dictionary.bos(), dictionary.eos(), dictionary.pad(), dictionary.index("<mask>")]
-        )
+        specials = [dictionary.bos(), dictionary.eos(), dictionary.pad()]
+        self.can_be_picked = np.ones(len(dictionary), dtype=bool)  # by dictionary entry
+        self.can_be_picked[[*specials, dictionary.index("<mask>")]] = False
         self.mask_prob = mask_prob
         self.limit = limit
         self.with_replacement = with_replacement
@@ -98,7 +98,7 @@ class PickDataset(FairseqDataset):
         """The picks of the sentence `tokens` (T,), the same whenever they are asked for."""
         # The key is all of the state: cheaper than mixing it, and no two sentences share a stream.
         rng = np.random.Generator(np.random.Philox(key=[self.seed, (self.epoch << 40) + index]))
-        candidates = np.flatnonzero(~np.isin(tokens.numpy(), self.never_picked))
+        candidates = np.flatnonzero(self.can_be_picked[tokens.numpy()])
         number = count_picks(len(tokens), self.mask_prob, self.limit)
         return pick(candidates, number, rng, self.with_replacement)
 

@@ -84,7 +84,7 @@ def test_weights_of_the_losses(build_model):
 
 
 def gradients_of_an_update(model, batches):
-    """What fairseq's trainer makes of several batches: summed gradients over summed sample sizes."""
+    """What fairseq's trainer makes of several batches: summed gradients / summed sample sizes."""
     model.zero_grad()
     total = 0
     for batch in batches:

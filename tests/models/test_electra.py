@@ -204,7 +204,7 @@ def test_the_encoder_after_pretraining_is_the_discriminators(build_model):
 
 def test_a_checkpoint_of_another_dictionary_is_refused(build_model):
     state = build_model(make_dictionary(40)).state_dict()
-    with pytest.raises(ValueError, match="45 entries.*50"):
+    with pytest.raises(ValueError, match=r"45 entries.*50"):
         build_model(make_dictionary(45)).load_state_dict(state)
     no_mask = make_dictionary(39)
     with pytest.raises(ValueError, match="no row for <mask>"):

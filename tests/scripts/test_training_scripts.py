@@ -1,0 +1,135 @@
+"""The README's shell commands in a row, at a size of seconds: data, both models, fine-tuning, table."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+SHORT = ("--max-update", 3, "--warmup-updates", 1, "--tokens-per-sample", 32, "--log-interval", 1)
+
+
+def run_script(name, *arguments, check=True, **environment):
+    """Run a script of the project as a user does."""
+    done = subprocess.run(
+        [str(SCRIPTS / name), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
+        check=False,
+    )
+    assert not check or done.returncode == 0, done.stdout[-3000:]
+    return done
+
+
+def write_documents(path, number, rng):
+    """Documents of four lines about animals or about tools."""
+    kinds = {
+        "animals": ["cat", "dog", "bird", "fish", "mouse"],
+        "tools": ["saw", "axe", "nail", "drill", "file"],
+    }
+    labelled = []
+    with path.open("w") as out:
+        for _ in range(number):
+            label = rng.choice(sorted(kinds))
+            for _ in range(4):
+                text = " ".join(rng.choice([*kinds[label], "the", "and", "a"]) for _ in range(12))
+                labelled.append((label, text))
+                out.write(text + "\n")
+            out.write("\n")
+    return labelled
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """raw text, data-bin and task-bin."""
+    folder = tmp_path_factory.mktemp("scripts")
+    rng = random.Random(5)
+    (folder / "tsv").mkdir()
+    for split, number in (("train", 80), ("valid", 10)):
+        labelled = write_documents(folder / f"{split}.txt", number, rng)
+        rows = "".join(f"{label}\t{text}\n" for label, text in labelled)
+        (folder / "tsv" / f"{split}.tsv").write_text(rows)
+    run_script(
+        *("prepare_data.sh", "--vocab-size", 80, "--valid", folder / "valid.txt"),
+        *(folder / "bin", folder / "train.txt"),
+    )
+    run_script("prepare_task.sh", folder / "task-bin", folder / "bin", folder / "tsv")
+    return folder
+
+
+def test_pretrain_finetune_and_compare(folder):
+    tiny = {"SIZE": "tiny"}
+    run_script("pretrain.sh", folder / "bin", folder / "electra", *SHORT, **tiny)
+    done = run_script(
+        *("pretrain_roberta.sh", folder / "bin", folder / "roberta"),
+        *("--log-interval", 1, "--warmup-updates", 1),
+        **tiny,
+        ELECTRA_UPDATES="3",
+    )
+    assert "RoBERTa: 3 updates cost as much" in done.stdout
+    for model in ("electra", "roberta"):
+        run_script(
+            *("finetune.sh", folder / "task-bin", folder / f"tuned-{model}"),
+            *(folder / model / "checkpoint_last.pt", "--no-save"),
+            **tiny,
+            MODEL=model,
+            EPOCHS="1",
+        )
+    names = [
+        f"{name}={folder / name}+{folder / ('tuned-' + name)}" for name in ("electra", "roberta")
+    ]
+    subprocess.run(
+        [*(sys.executable, SCRIPTS / "compare_runs.py", "--out", folder / "out"), *names],
+        check=True,
+    )
+    table = json.loads((folder / "out" / "table.json").read_text())
+    assert "electra" in json.dumps(table)
+    assert (folder / "out" / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_fine_tuning_learns_from_scratch(folder):
+    done = run_script(
+        *("finetune.sh", folder / "task-bin", folder / "scratch", "none", "--no-save"),
+        SIZE="tiny",
+        EPOCHS="4",
+    )
+    accuracies = [
+        float(line.split("accuracy ")[1].split(" ")[0])
+        for line in done.stdout.splitlines()
+        if "| valid |" in line
+    ]
+    assert max(accuracies) > 80
+
+
+@pytest.mark.parametrize("script", ["pretrain.sh", "pretrain_roberta.sh", "finetune.sh"])
+def test_a_script_without_data_says_what_it_needs(script, tmp_path):
+    done = run_script(script, check=False)
+    assert done.returncode == 2
+    assert "usage: SIZE=small" in done.stdout
+    done = run_script(script, tmp_path / "none", tmp_path / "save", "none", check=False)
+    assert done.returncode == 2
+    assert "scripts/prepare_" in done.stdout
+    assert not (tmp_path / "save").exists()
+
+
+def test_sizes_and_batches_that_do_not_exist_are_named(folder, tmp_path):
+    arguments = ("pretrain.sh", folder / "bin", tmp_path / "save")
+    done = run_script(*arguments, check=False, SIZE="huge")
+    assert "SIZE must be tiny, small, base or large, not 'huge'" in done.stdout
+    done = run_script(*arguments, check=False, SIZE="tiny", MICRO_BATCH="5")
+    assert "a batch of 32 does not divide into 1 device(s) x MICRO_BATCH=5" in done.stdout
+    assert not (tmp_path / "save").exists()
+
+
+def test_fine_tuning_without_its_checkpoint_is_refused(folder, tmp_path):
+    done = run_script(
+        *("finetune.sh", folder / "task-bin", tmp_path / "save", tmp_path / "gone.pt"), check=False
+    )
+    assert "no checkpoint" in done.stdout
+    assert not (tmp_path / "save").exists()

@@ -1,0 +1,44 @@
+"""The training losses of electra_tiny at a fixed seed, as they were when somebody last looked.
+
+A change that should not change numbers must pass; one that should is followed by
+`UPDATE_GOLDEN=1 pytest tests/test_golden.py` and a word in the commit about why.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden" / "electra_tiny.json"
+
+
+def train(run_command, data_bin, save_dir):
+    """Twenty updates of the real electra_tiny, dropout and all."""
+    output = run_command(
+        *(sys.executable, "-m", "fairseq_cli.train", data_bin, "--cpu", "--no-save"),
+        *("--user-dir", "fairseq_electra", "--task", "electra", "--criterion", "electra"),
+        *("--arch", "electra_tiny", "--tokens-per-sample", 32, "--batch-size", 16),
+        *("--optimizer", "electra_adam", "--lr", "1e-3", "--clip-norm", 1.0),
+        *("--lr-scheduler", "electra_decay", "--warmup-updates", 5, "--max-update", 20),
+        *("--disable-validation", "--num-workers", 0, "--save-dir", save_dir, "--seed", 7),
+        *("--log-format", "json", "--log-interval", 1),
+    ).output
+    lines = [
+        line.split("train_inner | ")[1] for line in output.splitlines() if "train_inner" in line
+    ]
+    names = ("loss", "gen_loss", "disc_loss", "sampled_acc", "gnorm")
+    return [{name: float(json.loads(line)[name]) for name in names} for line in lines]
+
+
+def test_twenty_updates_of_electra_tiny(run_command, data_bin, tmp_path):
+    updates = train(run_command, data_bin, tmp_path)
+    assert len(updates) == 20
+    if os.environ.get("UPDATE_GOLDEN"):
+        GOLDEN.write_text(json.dumps(updates, indent=1) + "\n")
+    golden = json.loads(GOLDEN.read_text())
+    for number, (ours, expected) in enumerate(zip(updates, golden, strict=True)):
+        for name, value in expected.items():
+            # another CPU's kernels round differently, which twenty updates amplify a little
+            assert ours[name] == pytest.approx(value, rel=2e-3, abs=2e-3), (number, name)
