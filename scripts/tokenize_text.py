@@ -81,6 +81,7 @@ def end_with_parent(parent: int) -> None:
     """End a worker whose parent was killed: it would wait for work for ever."""
     while os.getppid() == parent:
         time.sleep(1)
+    os._exit(1)
 
 
 def encode_chunk(chunk: Line) -> Encoded:

@@ -10,12 +10,8 @@ import pytest
 import torch
 from fairseq.data import Dictionary
 
-import fairseq_electra
 from fairseq_electra.models.electra import ElectraConfig, ElectraModel
-from tiny import TINY, TINY_OPTIONS, make_dictionary
-
-ROOT = Path(fairseq_electra.__file__).resolve().parent.parent
-USER_DIR = str(ROOT / "fairseq_electra")
+from tiny import ROOT, TINY, TINY_OPTIONS, USER_DIR, make_dictionary
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,6 +1,11 @@
-"""The tiny sizes and the dictionary that tests share."""
+"""The tiny sizes, the dictionary and the places that tests share."""
+
+from pathlib import Path
 
 from fairseq.data import Dictionary
+
+ROOT = Path(__file__).resolve().parent.parent
+USER_DIR = str(ROOT / "fairseq_electra")
 
 TINY = {
     "encoder_layers": 2,

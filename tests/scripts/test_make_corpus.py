@@ -213,6 +213,7 @@ def test_the_corpus(tmp_path, packages, monkeypatch, capsys):
         for row in rows.splitlines():
             label, text = row.split("\t")
             assert label == "numpy"
+            assert "numpy" not in text
             assert text.removeprefix(LONG).strip().replace("library", "numpy") in texts[split]
     table = capsys.readouterr().out
     assert "other" in table

@@ -149,6 +149,12 @@ def test_bad_input_is_named_and_nothing_is_made(
     assert sorted(tmp_path.iterdir()) == before
 
 
+def test_a_wrong_name_is_found_before_the_work(tmp_path, raw, prepare, monkeypatch):
+    monkeypatch.setattr(prepare_data, "make_tokenizer", lambda args: pytest.fail("too early"))
+    missing = tmp_path / "missing.txt"
+    assert f"{missing} cannot be read" in prepare(tmp_path / "bin", raw, "--test", missing)
+
+
 def test_data_that_is_there_is_kept(tmp_path, raw, vocab, prepare):
     prepare(tmp_path / "bin", raw, "--vocab", vocab)
     before = read_files(tmp_path / "bin")

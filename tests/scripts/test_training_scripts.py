@@ -1,4 +1,4 @@
-"""The README's shell commands in a row, at a size of seconds: data, both models, fine-tuning, table."""
+"""The README's shell commands in a row, small: data, both models, fine-tuning, table."""
 
 import json
 import os

@@ -5,15 +5,13 @@ import re
 import shutil
 import sys
 import threading
-from pathlib import Path
 
 import pytest
 import torch
 
-import fairseq_electra
 from fairseq_electra.tasks.electra import ElectraTask, ElectraTaskConfig
+from tiny import USER_DIR
 
-USER_DIR = str(Path(fairseq_electra.__file__).parent)
 METRICS = {
     *("loss", "gen_loss", "disc_loss", "masked_acc", "sampled_acc", "replaced"),
     *("disc_acc", "disc_precision", "disc_recall", "disc_auc"),
