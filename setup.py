@@ -21,7 +21,7 @@ setup(
         "matplotlib",
     ],
     extras_require={
-        "test": ["pytest", "hypothesis", "ruff", "scikit-learn"],
+        "test": ["pytest", "pytest-xdist", "hypothesis", "ruff", "scikit-learn"],
         "tensorboard": ["tensorboardX"],
         "wandb": ["wandb"],
     },

@@ -39,7 +39,7 @@ def test_anchors_exist():
 def test_options_of_the_table_are_options(optimizer):
     """Every option between the heading Options and the next, with its documented default."""
     section = read("README.md").split("## Options")[1].split("\n## ")[0]
-    documented = set(re.findall(r"--([a-z][a-z-]+)", section)) - {
+    documented = set(re.findall(r"--([a-z][a-z0-9-]+)", section)) - {
         *("task", "arch", "optimizer", "lr-scheduler", "fp16", "amp", "fp16-no-flatten-grads")
     }
     args = options.parse_args_and_arch(
