@@ -5,12 +5,12 @@
 #
 #   scripts/quickstart.sh [OUT_DIR]        (default: runs/quickstart; what is there is not redone)
 #
-# UPDATES: of ELECTRA's pre-training (default 400). EPOCHS: of each fine-tuning (default 4).
+# UPDATES: of ELECTRA's pre-training (default 400). EPOCHS: of each fine-tuning (default 1).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 OUT=${1:-runs/quickstart}
 UPDATES=${UPDATES:-400}
-EPOCHS=${EPOCHS:-4}
+EPOCHS=${EPOCHS:-1}
 
 trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
 
