@@ -72,7 +72,7 @@ def test_pretrain_finetune_and_compare(folder):
         **tiny,
         ELECTRA_UPDATES="3",
     )
-    assert "RoBERTa: 3 updates cost as much" in done.stdout
+    assert "RoBERTa: 4 updates cost as much as ELECTRA's 3" in done.stdout
     for model in ("electra", "roberta"):
         run_script(
             *("finetune.sh", folder / "task-bin", folder / f"tuned-{model}"),
