@@ -11,14 +11,19 @@ TEXT = "first paragraph\nsecond é\n\nnext document\n"
 LINES = ["first paragraph", "second é", "", "next document"]
 
 
+def compress_gz(text: bytes) -> bytes:
+    """gzip without the time of day, so that every worker of pytest-xdist sees the same test ids."""
+    return gzip.compress(text, mtime=0)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
         ("a.txt", TEXT.encode()),
         ("no_last_newline.txt", TEXT.rstrip().encode()),
         ("windows.txt", ("\ufeff" + TEXT.replace("\n", " \r\n")).encode()),
-        ("a.txt.gz", gzip.compress(TEXT.encode())),
-        ("two_members.gz", gzip.compress(TEXT[:9].encode()) + gzip.compress(TEXT[9:].encode())),
+        ("a.txt.gz", compress_gz(TEXT.encode())),
+        ("two_members.gz", compress_gz(TEXT[:9].encode()) + compress_gz(TEXT[9:].encode())),
         ("a.txt.xz", lzma.compress(TEXT.encode())),
     ],
 )
@@ -34,10 +39,10 @@ def test_text_is_read(tmp_path, name, content):
         ("utf16.txt", TEXT.encode("utf-16"), "line 1, byte 1: not UTF-8"),
         ("empty.txt", b"", "holds no text"),
         ("blank.txt", "\n \t\n\u00a0\r\n".encode(), "holds no text"),
-        ("empty.gz", gzip.compress(b""), "holds no text"),
+        ("empty.gz", compress_gz(b""), "holds no text"),
         ("endless.txt", b"one\n" + b"x" * MAX_LINE + b"\n", "line 2: has 1000000 bytes or more"),
-        ("endless.gz", gzip.compress(b"x" * 3 * MAX_LINE), "line 1: has 1000000 bytes or more"),
-        ("cut.gz", gzip.compress(TEXT.encode() * 99)[:-20], "broken .gz"),
+        ("endless.gz", compress_gz(b"x" * 3 * MAX_LINE), "line 1: has 1000000 bytes or more"),
+        ("cut.gz", compress_gz(TEXT.encode() * 99)[:-20], "broken .gz"),
         ("plain.gz", TEXT.encode(), "broken .gz"),
         ("zero_byte.gz", b"", "holds no text"),
         ("cut.xz", lzma.compress(TEXT.encode() * 99)[:-20], "broken .xz"),
