@@ -26,29 +26,12 @@ CORES=$("$PYTHON" -c 'import os; print(len(os.sched_getaffinity(0)))')
 export OMP_NUM_THREADS=$((CORES > 1 ? CORES / 2 : 1))
 export EPOCHS SIZE=tiny CUDA_VISIBLE_DEVICES=
 
-# Shows the interesting numbers of fairseq's log lines, with the run's name in front.
-show_progress() {
-    awk -v name="$1" -v wanted="$2" -v start="$SECONDS" '
-        /(train_inner|train) \| epoch|valid \| epoch/ {
-            count = split(wanted, keys, " ")
-            line = ""
-            kind = /valid \|/ ? "held out" : "training"
-            if (/ train \|/) next
-            for (i = 1; i <= count; i++)
-                if (match($0, "[ |,]" keys[i] "[= ][-0-9.e]+"))
-                    line = line "  " substr($0, RSTART + 1, RLENGTH - 1)
-            gsub("=", " ", line)
-            printf "%-22s %s%s\n", name, kind, line
-            fflush()
-        }'
-}
-
 run_logged() {  # name, metrics to show, save-dir, command...
     local name=$1 wanted=$2 dir=$3
     shift 3
     [ -f "$dir/done" ] && echo "$name: done before" && return
     mkdir -p "$dir"
-    if ! "$@" 2>&1 | show_progress "$name" "$wanted"; then
+    if ! "$@" 2>&1 | "$PYTHON" scripts/show_progress.py "$name" $wanted; then
         echo "$name failed; the end of $dir/train.log:" >&2
         tail -n 15 "$dir/train.log" >&2
         return 1
@@ -70,17 +53,17 @@ fi
 
 say "pre-training ELECTRA ($UPDATES updates) and RoBERTa (as many FLOPs), side by side"
 OFTEN=(--log-interval 20 --validate-interval-updates 100 --no-save-optimizer-state)
-run_logged ELECTRA "num_updates gen_loss disc_loss disc_auc" "$OUT/electra" \
+run_logged ELECTRA "gen_loss disc_loss disc_auc" "$OUT/electra" \
     scripts/pretrain.sh "$OUT/data-bin" "$OUT/electra" --max-update "$UPDATES" \
     --warmup-updates $((UPDATES / 10)) "${OFTEN[@]}" &
-ELECTRA_UPDATES=$UPDATES run_logged RoBERTa "num_updates loss ppl" "$OUT/roberta" \
+ELECTRA_UPDATES=$UPDATES run_logged RoBERTa "loss ppl" "$OUT/roberta" \
     scripts/pretrain_roberta.sh "$OUT/data-bin" "$OUT/roberta" \
     --warmup-updates $((UPDATES / 10)) "${OFTEN[@]}" &
 wait -n
 wait -n
 
 finetune() {  # name, model, checkpoint
-    MODEL=$2 run_logged "$1 fine-tuned" "num_updates loss accuracy" "$OUT/finetune-$1" \
+    MODEL=$2 run_logged "$1 fine-tuned" "loss accuracy" "$OUT/finetune-$1" \
         scripts/finetune.sh "$OUT/task-bin" "$OUT/finetune-$1" "$3" --no-save
 }
 
