@@ -5,11 +5,11 @@
 #
 #   scripts/quickstart.sh [OUT_DIR]        (default: runs/quickstart; what is there is not redone)
 #
-# UPDATES: of ELECTRA's pre-training (default 400). EPOCHS: of each fine-tuning (default 1).
+# UPDATES: of ELECTRA's pre-training (default 1000). EPOCHS: of each fine-tuning (default 1).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 OUT=${1:-runs/quickstart}
-UPDATES=${UPDATES:-400}
+UPDATES=${UPDATES:-1000}
 EPOCHS=${EPOCHS:-1}
 
 trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
@@ -43,7 +43,7 @@ if [ ! -d "$OUT/data-bin" ]; then
     say "making a corpus of the documentation of Python and of the installed libraries"
     [ -d "$OUT/corpus" ] || "$PYTHON" scripts/make_corpus.py "$OUT/corpus"
     say "training a tokenizer, encoding, fairseq-preprocess"
-    scripts/prepare_data.sh --vocab-size 8000 --valid "$OUT/corpus/valid.txt" \
+    scripts/prepare_data.sh --vocab-size 3000 --valid "$OUT/corpus/valid.txt" \
         --test "$OUT/corpus/test.txt" "$OUT/data-bin" "$OUT/corpus/train.txt"
 fi
 if [ ! -d "$OUT/task-bin" ]; then
@@ -52,7 +52,7 @@ if [ ! -d "$OUT/task-bin" ]; then
 fi
 
 say "pre-training ELECTRA ($UPDATES updates) and RoBERTa (as many FLOPs), side by side"
-OFTEN=(--log-interval 20 --validate-interval-updates 100 --no-save-optimizer-state)
+OFTEN=(--log-interval 50 --validate-interval-updates 250 --no-save-optimizer-state)
 run_logged ELECTRA "gen_loss disc_loss disc_auc" "$OUT/electra" \
     scripts/pretrain.sh "$OUT/data-bin" "$OUT/electra" --max-update "$UPDATES" \
     --warmup-updates $((UPDATES / 10)) "${OFTEN[@]}" &
