@@ -1,6 +1,8 @@
-# Source this. Sets ROOT, and PYTHON: the `python` of PATH if it has fairseq, else .venv's.
+# Source this. Sets ROOT, and PYTHON: the first that has fairseq of the active environment's (venv or
+# conda), .venv's, and the `python` of PATH.
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-for PYTHON in "$(command -v python)" "$ROOT/.venv/bin/python" ""; do
+ACTIVE=${VIRTUAL_ENV:-${CONDA_PREFIX:-}}
+for PYTHON in "${ACTIVE:+$ACTIVE/bin/python}" "$ROOT/.venv/bin/python" "$(command -v python)" ""; do
     (cd "$ROOT" && "${PYTHON:-false}" -c 'import sys, importlib.util as u
 sys.exit(not all(map(u.find_spec, ("fairseq", "sentencepiece", "tokenizers"))))' 2> /dev/null) && break
 done

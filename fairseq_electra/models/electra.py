@@ -5,7 +5,6 @@ criterion makes losses and metrics. On tasks that do not pre-train (fairseq's se
 the model is the discriminator's encoder with classification heads, and no generator is built.
 """
 
-import logging
 from dataclasses import dataclass, field
 from typing import NamedTuple, Optional
 
@@ -23,8 +22,6 @@ from fairseq_electra.modules.corruption import (
 )
 from fairseq_electra.modules.encoder import Embeddings, Encoder, EncoderSize, gather_positions
 from fairseq_electra.modules.heads import ClassificationHead, DiscriminatorHead, GeneratorHead
-
-logger = logging.getLogger(__name__)
 
 HEAD_WIDTH = 64  # of the generator's attention heads (google-research/electra, pretrain)
 

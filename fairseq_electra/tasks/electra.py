@@ -3,7 +3,6 @@
 Data, blocks and dictionary are those of fairseq's `masked_lm`; only what is picked differs.
 """
 
-import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,8 +16,6 @@ from omegaconf import II, MISSING
 
 from fairseq_electra.data.pick_dataset import PickDataset, max_picks
 from fairseq_electra.data.sentence_pair_dataset import SentencePairDataset
-
-logger = logging.getLogger(__name__)
 
 PREPARE = "make it with scripts/prepare_data.sh or fairseq-preprocess --only-source"
 

@@ -12,17 +12,23 @@ ENV = Path(__file__).parents[2] / "scripts" / "env.sh"
 
 @pytest.fixture
 def source_env(tmp_path):
-    """Source a copy of env.sh in a checkout; `python` on PATH and in .venv succeed or fail."""
+    """Source a copy of env.sh in a checkout; its pythons, where there are any, succeed or fail."""
 
-    def source(on_path: str, in_venv: str | None) -> subprocess.CompletedProcess:
+    def source(
+        on_path: str, in_venv: str | None, active: str | None = None
+    ) -> subprocess.CompletedProcess:
         scripts = tmp_path / "checkout" / "scripts"
         scripts.mkdir(parents=True)
         shutil.copy(ENV, scripts)
         make_python(tmp_path / "bin" / "python", on_path)
         if in_venv:
             make_python(tmp_path / "checkout" / ".venv" / "bin" / "python", in_venv)
+        if active:
+            make_python(tmp_path / "active" / "bin" / "python", active)
         command = f'set -euo pipefail; source "{scripts}/env.sh"; echo "$PYTHON $PYTHONPATH"'
         env = {**os.environ, "PATH": f"{tmp_path}/bin:/usr/bin:/bin", "PYTHONPATH": "before"}
+        env.pop("CONDA_PREFIX", None)
+        env["VIRTUAL_ENV"] = f"{tmp_path}/active" if active else ""
         return subprocess.run(["bash", "-c", command], env=env, capture_output=True, text=True)
 
     return source
@@ -35,14 +41,21 @@ def make_python(path: Path, result: str) -> None:
     path.chmod(0o755)
 
 
-def test_the_active_python_comes_first(tmp_path, source_env):
-    done = source_env("true", in_venv="true")
-    assert done.stdout == f"{tmp_path}/bin/python {tmp_path}/checkout:before\n"
+def test_the_active_environment_comes_first(tmp_path, source_env):
+    done = source_env("true", in_venv="true", active="true")
+    assert done.stdout == f"{tmp_path}/active/bin/python {tmp_path}/checkout:before\n"
 
 
-def test_the_virtual_environment_comes_second(tmp_path, source_env):
-    done = source_env("false", in_venv="true")
+@pytest.mark.parametrize("active", ["false", None])
+def test_what_setup_made_comes_second(tmp_path, source_env, active):
+    """A fairseq somewhere on PATH does not stand in for the environment that setup.sh filled."""
+    done = source_env("true", in_venv="true", active=active)
     assert done.stdout.startswith(f"{tmp_path}/checkout/.venv/bin/python ")
+
+
+@pytest.mark.parametrize("in_venv", ["false", None])
+def test_the_python_of_path_comes_last(tmp_path, source_env, in_venv):
+    assert source_env("true", in_venv).stdout.startswith(f"{tmp_path}/bin/python ")
 
 
 @pytest.mark.parametrize("in_venv", ["false", None])
