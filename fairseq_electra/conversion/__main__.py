@@ -50,13 +50,13 @@ def describe_sizes(converted: Converted) -> str:
 
 
 def run_export_hf(args: argparse.Namespace, folder: Path) -> List[str]:
-    from fairseq_electra.conversion.hf import export_hf
+    from fairseq_electra.conversion.hf_export import export_hf
 
     return export_hf(args.checkpoint, folder, args.data)
 
 
 def run_import_hf(args: argparse.Namespace, folder: Path) -> List[str]:
-    from fairseq_electra.conversion.hf import import_hf
+    from fairseq_electra.conversion.hf_import import import_hf
 
     discriminator = None if str(args.discriminator) == NONE else args.discriminator
     converted = import_hf(discriminator, args.generator, args.arch, args.generator_size)

@@ -10,10 +10,13 @@ from typing import Any, Dict, Iterator, List
 
 from torch import Tensor
 
+from fairseq_electra.conversion.key_map import DISCRIMINATOR, GENERATOR
 from fairseq_electra.models.electra import ElectraConfig
 from fairseq_electra.modules.encoder import LAYER_NORM_EPS, EncoderSize
 
 WEIGHTS = "model.safetensors"
+WORD_TABLE = "electra.embeddings.word_embeddings.weight"
+CLASSES = {DISCRIMINATOR: "ElectraForPreTraining", GENERATOR: "ElectraForMaskedLM"}
 NUM_TOKEN_TYPES = 2
 # transformers' name, ours, and its default where config.json leaves it out
 FIELDS = (

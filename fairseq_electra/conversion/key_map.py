@@ -19,7 +19,7 @@ TABLE = ((".weight", "", False),)
 BIAS = ((".bias", "", False),)
 
 # Ours, Hugging Face's, TensorFlow's. {part} is query, key and value. A generator's names begin with
-# "generator." here and "generator/" in TensorFlow; its folder at Hugging Face says "electra" as well.
+# "generator." here and "generator/" in TensorFlow; at Hugging Face it is "electra" in its own folder.
 EMBEDDINGS = (
     ("embeddings.embed_tokens", "electra.embeddings.word_embeddings", "word_embeddings", TABLE),
     (
