@@ -19,7 +19,7 @@ TABLE = ((".weight", "", False),)
 BIAS = ((".bias", "", False),)
 
 # Ours, Hugging Face's, TensorFlow's. {part} is query, key and value. A generator's names begin with
-# "generator." here and "generator/" in TensorFlow; at Hugging Face it is "electra" in its own folder.
+# "generator." here and "generator/" in TensorFlow; a folder of Hugging Face always says "electra".
 EMBEDDINGS = (
     ("embeddings.embed_tokens", "electra.embeddings.word_embeddings", "word_embeddings", TABLE),
     (

@@ -30,6 +30,8 @@ ROLES = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": UNKNOWN, "mask": "<
 PIECE_FILES = ("sentencepiece.model", "spiece.model")
 UNIGRAM = 1  # TrainerSpec.model_type
 SPACES = "".join(char for char in map(chr, range(sys.maxunicode + 1)) if char.isspace())
+MARKS = "[\\p{M}\\p{Cf}\uff9e\uff9f\U0001f3fb-\U0001f3ff]"  # continue a character
+APART = "\x01"
 
 
 class Foreign(NamedTuple):
@@ -131,10 +133,19 @@ def build_unigram(tokenizer: SentencePieceTokenizer) -> Pipeline:
 
 
 def list_normalizers(charsmap: bytes) -> List[normalizers.Normalizer]:
-    """White space as `unify_spaces` has it, SentencePiece's characters, single spaces."""
+    """White space as `unify_spaces` has it, SentencePiece's characters, single spaces.
+
+    SentencePiece maps the longest known string at each character. Precompiled maps a character
+    with its combining marks, and loses the marks where it knows the bare character only. So what
+    can be composed is, and a control character keeps the other marks apart.
+    """
+    start = [normalizers.Replace(Regex(f"[{SPACES}]+"), " ")]
     single = [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Strip()]
-    map_characters = [normalizers.Precompiled(charsmap)] if charsmap else []
-    return [normalizers.Replace(Regex(f"[{SPACES}]+"), " "), *map_characters, *single]
+    if not charsmap:
+        return [*start, *single]
+    apart = [normalizers.NFC(), normalizers.Replace(Regex(f"(?={MARKS})"), APART)]
+    together = normalizers.Replace(APART, "")
+    return [*start, *apart, normalizers.Precompiled(charsmap), together, *single]
 
 
 def add_frame(pipeline: Pipeline, specials: Dict[str, str], numbers: Dict[str, int]) -> None:
