@@ -90,8 +90,7 @@ def complete(
     tensors["dictionary_fingerprint"] = fingerprint(dictionary)
     missing = sorted(set(shapes) - set(tensors))
     assert not missing, missing
-    # in the model's order, which is also that of fairseq's optimizers
-    names = [*shapes, "dictionary_fingerprint"]
+    names = ["dictionary_fingerprint", *shapes]  # in the model's order
     return Converted(cfg, dictionary, {name: tensors[name] for name in names}, notes)
 
 
