@@ -20,7 +20,8 @@ from torch import Tensor
 
 from fairseq_electra.models.electra import ElectraConfig
 
-UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, AttributeError)
+UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError)
+UNREADABLE += (KeyError, TypeError, AttributeError)  # of what is no dict of fairseq's
 SIZES = [field.name for field in fields(ElectraConfig) if field.name not in ("_name", "attention")]
 
 

@@ -60,7 +60,7 @@ class TfTensors(Mapping):
         except (tensorflow.errors.OpError, ValueError, RuntimeError) as error:
             raise ValueError(f"{prefix} is damaged: {str(error).splitlines()[0]}") from None
         self.shapes = self.reader.get_variable_to_shape_map()
-        self.damaged = (tensorflow.errors.OpError, ValueError, RuntimeError)
+        self.damaged = (tensorflow.errors.OpError, ValueError, RuntimeError, IndexError)
         self.prefix = prefix
 
     def __getitem__(self, name: str) -> Tensor:
@@ -164,7 +164,12 @@ def choose_sizes(
     """Sizes of both networks."""
     if DISCRIMINATOR in networks:
         size = measure(variables, SCOPES[DISCRIMINATOR])
-        cfg = ElectraConfig(size.layers, size.hidden, size.ffn, heads or size.heads)
+        cfg = ElectraConfig(
+            encoder_layers=size.layers,
+            encoder_embed_dim=size.hidden,
+            encoder_ffn_embed_dim=size.ffn,
+            encoder_attention_heads=heads or size.heads,
+        )
     elif arch is None:
         raise ValueError("a generator alone does not say how large its discriminator is: --arch")
     else:
