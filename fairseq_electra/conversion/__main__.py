@@ -142,5 +142,6 @@ def main(argv: Optional[List[str]] = None) -> None:
 if __name__ == "__main__":
     # Whatever fairseq and the plugin log as an error they raise as well.
     logging.disable(logging.ERROR)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow says of the machine
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     main()

@@ -26,6 +26,7 @@ from fairseq_electra.modules.heads import DiscriminatorHead
 
 SEED = 1  # of the parts that are new
 NEW_PARTS = ("generator", "encoder", "discriminator_head")  # what a checkpoint may lack as a whole
+TOKEN_TYPES = "embeddings.embed_token_types.weight"
 
 
 class Converted(NamedTuple):
@@ -79,10 +80,15 @@ def complete(
 ) -> Converted:
     """A whole model of the given tensors, by our names and in the dictionary's order.
 
+    Token types are zero where none are given; all foreign ELECTRAs have them, RoBERTa has not.
+
     A part of NEW_PARTS of which nothing is given starts from random weights, and a note says so.
     """
     shapes = list_shapes(cfg, dictionary)
     notes = [*notes, f"taken: {len(tensors)} of the model's {len(shapes)} tensors"]
+    if TOKEN_TYPES not in tensors:
+        tensors[TOKEN_TYPES] = torch.zeros(shapes[TOKEN_TYPES])
+        notes.append(f"zero: {TOKEN_TYPES}")
     for part in NEW_PARTS:
         if not any(name.startswith(part + ".") for name in tensors):
             tensors.update(draw_part(part, cfg, len(dictionary)))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fairseq_electra.conversion.checkpoint_file import Checkpoint, read_checkpoint
 from fairseq_electra.conversion.key_map import show_shape
-from fairseq_electra.conversion.networks import complete, list_shapes
+from fairseq_electra.conversion.networks import TOKEN_TYPES, complete, list_shapes
 from fairseq_electra.conversion.vocabulary import load_dictionary
 from fairseq_electra.data.tokenizer import INFO_FILE, load_tokenizer
 from fairseq_electra.models.electra import ElectraConfig, generator_encoder_size
@@ -61,7 +61,6 @@ def import_roberta(path: Path, data: Optional[Path], generator_size: Optional[fl
     check_tensors(tensors, list_shapes(cfg, dictionary), path)
     tokenizer = load_tokenizer(folder) if (folder / INFO_FILE).is_file() else None
     notes = [f"not taken: {name}" for name in skipped]
-    notes += ["zero: embeddings.embed_token_types.weight (RoBERTa has no token types)"]
     return complete(cfg, dictionary, tensors, notes), tokenizer
 
 
@@ -90,7 +89,6 @@ def rename(checkpoint: Checkpoint) -> Tuple[Dict[str, Tensor], List[str]]:
     positions = "embeddings.embed_positions.weight"
     if positions in tensors:
         tensors[positions] = tensors[positions][PAD + 1 :].clone()
-        tensors["embeddings.embed_token_types.weight"] = torch.zeros_like(tensors[positions][:2])
     return tensors, skipped
 
 
@@ -115,6 +113,7 @@ def read_sizes(model: Dict[str, Any], tensors: Dict[str, Tensor]) -> ElectraConf
 def check_tensors(tensors: Dict[str, Tensor], shapes: Dict[str, Tuple], path: Path) -> None:
     """ValueError, naming them, if tensors are missing, unknown or misshapen."""
     wanted = {name for name in shapes if name.startswith(("embeddings.", "encoder."))}
+    wanted.remove(TOKEN_TYPES)
     problems = [
         *(f"missing {name}" for name in sorted(wanted - set(tensors))),
         *(f"unknown {name}" for name in sorted(set(tensors) - wanted)),
