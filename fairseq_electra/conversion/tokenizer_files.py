@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Dict, List, NamedTuple, Optional
 
 from fairseq.data import Dictionary
-from sentencepiece import sentencepiece_model_pb2
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Pipeline
 
@@ -108,6 +107,10 @@ def build_unigram(tokenizer: SentencePieceTokenizer) -> Pipeline:
     Raises:
         ValueError: if the model is of another type or has pieces that text always becomes.
     """
+    try:
+        from sentencepiece import sentencepiece_model_pb2
+    except ImportError:
+        raise ValueError("protobuf is not installed: pip install '.[hf]'") from None
     proto = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.content)
     special = {piece.type for piece in proto.pieces} & {4, 6}  # user-defined, byte
     spec = proto.normalizer_spec

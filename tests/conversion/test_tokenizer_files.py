@@ -11,7 +11,7 @@ import sentencepiece
 
 pytest.importorskip("transformers", reason="needs the extra hf")
 
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, BertTokenizer
 
 from fairseq_electra.conversion.tokenizer_files import (
     list_words,
@@ -138,6 +138,17 @@ def test_ours_come_back(pieces, wordpiece, tmp_path):
         assert type(foreign.tokenizer) is type(tokenizer)
         assert foreign.tokenizer.content == tokenizer.content
         assert foreign.tokenizer.cased == tokenizer.cased
+
+
+def test_files_that_transformers_saves(wordpiece, tmp_path):
+    """Its own class for ELECTRA writes tokenizer.json alone."""
+    (tmp_path / "vocab.txt").write_bytes(wordpiece.content)
+    theirs = BertTokenizer(str(tmp_path / "vocab.txt"), do_lower_case=not wordpiece.cased)
+    theirs.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved/vocab.txt").exists()
+    foreign = read_foreign(tmp_path / "saved")
+    assert foreign.words == VOCABULARY
+    assert (foreign.tokenizer.kind, foreign.tokenizer.cased) == ("wordpiece", wordpiece.cased)
 
 
 @pytest.mark.parametrize(
