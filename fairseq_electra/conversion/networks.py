@@ -4,7 +4,7 @@ Also the sizes: those that a generator has, and those that the plugin gives it.
 """
 
 from argparse import Namespace
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Tuple
 
 import torch
 from fairseq.data import Dictionary
@@ -114,6 +114,6 @@ def draw_part(part: str, cfg: ElectraConfig, num_tokens: int) -> Dict[str, Tenso
     return {f"{part}.{name}": tensor for name, tensor in module.state_dict().items()}
 
 
-def share_of(hidden: Optional[int], cfg: ElectraConfig) -> float:
+def share_of(hidden: int, cfg: ElectraConfig) -> float:
     """`generator_size` of a generator with this hidden size."""
     return hidden / cfg.encoder_embed_dim
