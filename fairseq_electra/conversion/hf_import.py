@@ -190,7 +190,8 @@ def read_network(
     name: str, network: Network, cfg: ElectraConfig, shapes, notes: List[str]
 ) -> Dict[str, Tensor]:
     """Our tensors of a folder, words in its order; what is not taken is noted."""
-    head = CLASSES[name] in network.config.get("architectures", [CLASSES[name]])
+    is_tuned = CLASSES[name] not in network.config.get("architectures", [CLASSES[name]])
+    head = name == GENERATOR or not is_tuned
     entries = [
         entry
         for entry in list_entries(name, cfg.encoder_layers, cfg.untie_embeddings, head)
