@@ -22,6 +22,9 @@ setup(
     ],
     extras_require={
         "test": ["pytest", "pytest-xdist", "hypothesis", "ruff", "scikit-learn"],
+        # conversion from and to Hugging Face; from the authors' TensorFlow checkpoints
+        "hf": ["safetensors", "transformers", "protobuf"],
+        "tf": ["tensorflow-cpu"],
         "tensorboard": ["tensorboardX"],
         "wandb": ["wandb"],
     },

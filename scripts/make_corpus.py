@@ -14,8 +14,8 @@ from typing import Dict, Iterable, Iterator, List, Tuple
 
 from doc_paragraphs import extract_paragraphs
 from docstrings import PACKAGES, Module, find_modules, read_docstrings
+from fairseq_electra.new_folder import new_folder
 from library_task import LABELS, Example, choose_examples, cut_chunks
-from new_folder import new_folder
 
 SPLITS = ("train", "valid", "test")
 CAPS = {"train": 1500, "valid": 150, "test": 150}  # examples of a label

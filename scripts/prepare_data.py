@@ -13,7 +13,7 @@ from typing import Iterator, Tuple
 
 from data_bin import SPLITS, binarize
 from fairseq_electra.data.tokenizer import Tokenizer, load_tokenizer, load_wordpiece
-from new_folder import new_folder
+from fairseq_electra.new_folder import new_folder
 from raw_text import read_lines
 from tokenize_text import Counts, Line, split_documents, write_pieces
 from train_tokenizer import train_on_files

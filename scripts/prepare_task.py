@@ -10,7 +10,7 @@ from typing import Dict, List, NamedTuple
 
 from data_bin import SPLITS, binarize
 from fairseq_electra.data.tokenizer import UNKNOWN, Tokenizer, load_tokenizer
-from new_folder import new_folder
+from fairseq_electra.new_folder import new_folder
 from raw_text import read_lines
 
 MAX_TOKENS = 126  # with <s> and </s> 128

@@ -1,6 +1,5 @@
 """Both networks, the corruption, the losses and every gradient against the authors' own code."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,14 @@ import pytest
 import torch
 from fairseq.data import Dictionary
 
+from fairseq_electra.conversion.key_map import (
+    DISCRIMINATOR,
+    GENERATOR,
+    TF,
+    check_names,
+    list_entries,
+    to_ours,
+)
 from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterionConfig
 from fairseq_electra.models.electra import ElectraConfig, ElectraModel
 from fairseq_electra.modules.corruption import mask_tokens
@@ -16,47 +23,23 @@ from fairseq_electra.modules.encoder import Encoder, EncoderSize
 ORACLE = np.load(Path(__file__).parent.parent / "oracle" / "networks.npz")
 PAD, CLS, SEP, MASK = 0, 2, 3, 4
 
-RENAMED = [
-    (r"^electra/embeddings/word_embeddings$", "embeddings.embed_tokens.weight"),
-    (r"^electra/embeddings/position_embeddings$", "embeddings.embed_positions.weight"),
-    (r"^electra/embeddings/token_type_embeddings$", "embeddings.embed_token_types.weight"),
-    (r"^electra/embeddings/LayerNorm/", "embeddings.layer_norm/"),
-    (r"^electra/embeddings_project/", "encoder.embeddings_project/"),
-    (r"^electra/encoder/layer_(\d+)/", r"encoder.layers.\1/"),
-    (r"^generator/encoder/layer_(\d+)/", r"generator.encoder.layers.\1/"),
-    (r"^generator_predictions/output_bias$", "generator.head.bias"),
-    (r"^generator_predictions/dense/", "generator.head.dense/"),
-    (r"^generator_predictions/LayerNorm/", "generator.head.layer_norm/"),
-    (r"^discriminator_predictions/dense/", "discriminator_head.dense/"),
-    (r"^discriminator_predictions/dense_1/", "discriminator_head.out_proj/"),
-    (r"/attention/self/(query|key|value)/", r".self_attn.\1/"),
-    (r"/attention/output/dense/", ".self_attn.out_proj/"),
-    (r"/attention/output/LayerNorm/", ".self_attn_layer_norm/"),
-    (r"/intermediate/dense/", ".fc1/"),
-    (r"/output/dense/", ".fc2/"),
-    (r"/output/LayerNorm/", ".final_layer_norm/"),
-    (r"/(kernel|gamma)$", ".weight"),
-    (r"/(bias|beta)$", ".bias"),
-]
-
 
 def read_variables(kind):
     """Our parameters' names with the authors' values; query, key and value stacked as ours are."""
-    tensors = {}
-    for key in ORACLE.files:
-        if not key.startswith(kind + "/"):
-            continue
-        name = key[len(kind) + 1 :]
-        value = torch.from_numpy(ORACLE[key])
-        if name.endswith("kernel"):
-            value = value.t()
-        for pattern, replacement in RENAMED:
-            name = re.sub(pattern, replacement, name)
-        tensors[name] = value
-    for name in [name for name in tensors if ".query." in name]:
-        parts = [tensors.pop(name.replace("query", part)) for part in ("query", "key", "value")]
-        tensors[name.replace("query", "qkv_proj")] = torch.cat(parts)
-    return tensors
+    prefix = kind + "/"
+    foreign = {
+        key.removeprefix(prefix): torch.from_numpy(ORACLE[key])
+        for key in ORACLE.files
+        if key.startswith(prefix)
+    }
+    entries = [
+        entry
+        for network in (DISCRIMINATOR, GENERATOR)
+        for entry in list_entries(network, layers=3)
+        if entry.tf[0] in foreign  # the generator has no embeddings_project
+    ]
+    check_names(entries, set(foreign) - {"global_norm"}, TF, kind)
+    return to_ours(entries, foreign, TF)
 
 
 class OracleDictionary(Dictionary):
@@ -160,7 +143,7 @@ def test_losses_and_every_gradient(model):
     model.zero_grad()
     (loss / sample_size).backward()
     theirs = read_variables("grad")
-    global_norm = theirs.pop("global_norm").item()
+    global_norm = ORACLE["grad/global_norm"].item()
     ours = dict(model.named_parameters())
     assert set(theirs) == set(ours)
     for name, gradient in theirs.items():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from new_folder import new_folder
+from fairseq_electra.new_folder import new_folder
 
 
 def list_names(folder: Path) -> list:

@@ -1,0 +1,6 @@
+"""Checkpoints of other code to fairseq's and back: `python -m fairseq_electra.conversion --help`.
+
+key_map.py      names of tensors: ours, Hugging Face's, TensorFlow's    vocabulary.py   row order
+networks.py     converted tensors -> a whole model's, new parts drawn   tokenizer_files.py
+hf.py, hf_folder.py, tf.py, roberta.py    each format                   checkpoint_file.py  ours
+"""

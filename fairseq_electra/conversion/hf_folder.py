@@ -1,0 +1,142 @@
+"""A model's folder as Hugging Face's transformers has it: config.json and model.safetensors.
+
+Read and checked here; nothing of transformers is imported, and no pickle is read.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Dict, Iterator, List
+
+from torch import Tensor
+
+from fairseq_electra.conversion.key_map import DISCRIMINATOR, GENERATOR
+from fairseq_electra.models.electra import ElectraConfig
+from fairseq_electra.modules.encoder import LAYER_NORM_EPS, EncoderSize
+
+WEIGHTS = "model.safetensors"
+WORD_TABLE = "electra.embeddings.word_embeddings.weight"
+CLASSES = {DISCRIMINATOR: "ElectraForPreTraining", GENERATOR: "ElectraForMaskedLM"}
+NUM_TOKEN_TYPES = 2
+# transformers' name, ours, and its default where config.json leaves it out
+FIELDS = (
+    ("num_hidden_layers", "encoder_layers", 12),
+    ("hidden_size", "encoder_embed_dim", 256),
+    ("intermediate_size", "encoder_ffn_embed_dim", 1024),
+    ("num_attention_heads", "encoder_attention_heads", 4),
+    ("embedding_size", "embedding_size", 128),
+    ("max_position_embeddings", "max_positions", 512),
+    ("hidden_dropout_prob", "dropout", 0.1),
+    ("attention_probs_dropout_prob", "attention_dropout", 0.1),
+)
+# What the plugin has no option for: config.json must say this, or nothing.
+FIXED = {
+    "hidden_act": "gelu",
+    "layer_norm_eps": LAYER_NORM_EPS,
+    "type_vocab_size": NUM_TOKEN_TYPES,
+    "position_embedding_type": "absolute",
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "tie_word_embeddings": True,
+}
+
+
+class LazyTensors(Mapping):
+    """Tensors of a .safetensors file by name, each read when asked for."""
+
+    def __init__(self, path: Path):
+        try:
+            from safetensors import SafetensorError, safe_open
+        except ImportError:
+            raise ValueError("safetensors is not installed: pip install '.[hf]'") from None
+        try:
+            self.file = safe_open(str(path), framework="pt")
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{path} is damaged or cut short: {error}") from None
+        self.names = frozenset(self.file.keys())
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.file.get_tensor(name)
+
+    def __contains__(self, name: object) -> bool:  # Mapping's would read the tensor
+        return name in self.names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def read_json(path: Path) -> Dict[str, Any]:
+    """A JSON object; ValueError, naming the file, if it is not there or not one."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path.parent} has no {path.name}") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: not readable as JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: not a JSON object")
+    return content
+
+
+def read_config(folder: Path) -> Dict[str, Any]:
+    """An ELECTRA's config.json with every field of FIELDS in it.
+
+    Raises:
+        ValueError: if it is another model's, or says what this plugin has no option for.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    config = read_json(folder / "config.json")
+    if config.get("model_type") != "electra":
+        raise ValueError(f"{folder} holds a model {config.get('model_type')}, not electra")
+    for name, value in FIXED.items():
+        if config.get(name, value) != value:
+            raise ValueError(f"{folder}: {name} is {config[name]}; only {value} can be converted")
+    return {**{name: default for name, _, default in FIELDS}, **config}
+
+
+def open_weights(folder: Path) -> LazyTensors:
+    """The tensors of a folder; ValueError if they are sharded, pickled or not there."""
+    path = folder / WEIGHTS
+    if path.is_file():
+        return LazyTensors(path)
+    again = (
+        "load it with transformers and save it again: "
+        "model.save_pretrained(DIR, max_shard_size='100GB')"
+    )
+    if (folder / f"{WEIGHTS}.index.json").exists():
+        raise ValueError(f"{folder}: its weights are in several files; {again}")
+    others = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".h5"))
+    if others:
+        raise ValueError(f"{folder}: {others[0]} is not read (pickles can run code); {again}")
+    raise ValueError(f"{folder} has no {WEIGHTS}")
+
+
+def config_to_options(config: Dict[str, Any]) -> Dict[str, Any]:
+    """Options of ElectraConfig, by a discriminator's config.json."""
+    return {ours: config[name] for name, ours, _ in FIELDS}
+
+
+def encoder_size(config: Dict[str, Any]) -> EncoderSize:
+    """Sizes of the encoder that a config.json describes."""
+    return EncoderSize(*(config[name] for name, _, _ in FIELDS[:4]))
+
+
+def make_config(
+    cfg: ElectraConfig, size: EncoderSize, embedding_size: int, words: List[str], pad: int
+) -> Dict[str, Any]:
+    """A config.json for an encoder of this size; the class is left to the caller."""
+    options = {name: getattr(cfg, ours) for name, ours, _ in FIELDS}
+    options.update(zip((name for name, _, _ in FIELDS[:4]), size, strict=True))
+    fixed = {name: value for name, value in FIXED.items() if name != "position_embedding_type"}
+    return {
+        "model_type": "electra",
+        "vocab_size": len(words),
+        **options,
+        "embedding_size": embedding_size,
+        **fixed,
+        "pad_token_id": pad,
+    }

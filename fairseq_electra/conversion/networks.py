@@ -1,0 +1,119 @@
+"""Converted tensors -> all tensors of a model, what was not given drawn as for a new model.
+
+Also the sizes: those that a generator has, and those that the plugin gives it.
+"""
+
+from argparse import Namespace
+from typing import Dict, List, NamedTuple, Tuple
+
+import torch
+from fairseq.data import Dictionary
+from fairseq.models import ARCH_CONFIG_REGISTRY
+from torch import Tensor
+
+from fairseq_electra.checkpoint import fingerprint
+from fairseq_electra.conversion.checkpoint_file import SIZES
+from fairseq_electra.models.electra import (
+    ElectraConfig,
+    ElectraModel,
+    Generator,
+    build_encoder,
+    discriminator_encoder_size,
+    generator_encoder_size,
+)
+from fairseq_electra.modules.encoder import EncoderSize
+from fairseq_electra.modules.heads import DiscriminatorHead
+
+SEED = 1  # of the parts that are new
+NEW_PARTS = ("generator", "encoder", "discriminator_head")  # what a checkpoint may lack as a whole
+TOKEN_TYPES = "embeddings.embed_token_types.weight"
+
+
+class Converted(NamedTuple):
+    """A whole model, and lines that say what was taken and what was not."""
+
+    cfg: ElectraConfig
+    dictionary: Dictionary
+    tensors: Dict[str, Tensor]
+    notes: List[str]
+
+
+def read_arch(arch: str) -> ElectraConfig:
+    """Sizes of an architecture by name; ValueError if ELECTRA has none of that name."""
+    if not arch.startswith("electra") or arch not in ARCH_CONFIG_REGISTRY:
+        names = sorted(name for name in ARCH_CONFIG_REGISTRY if name.startswith("electra"))
+        raise ValueError(f"--arch {arch}: choose one of {', '.join(names)}")
+    args = Namespace()
+    ARCH_CONFIG_REGISTRY[arch](args)
+    return ElectraConfig(**{name: value for name, value in vars(args).items() if name in SIZES})
+
+
+def check_generator_size(cfg: ElectraConfig, size: EncoderSize) -> None:
+    """ValueError, naming what differs, if the plugin's generator of cfg is not of this size."""
+    expected = generator_encoder_size(cfg)
+    names = {"layers": "layers", "hidden": "hidden size", "ffn": "FFN size", "heads": "heads"}
+    different = [
+        f"{text} {getattr(size, name)}, not {getattr(expected, name)}"
+        for name, text in names.items()
+        if getattr(size, name) != getattr(expected, name)
+    ]
+    if different:
+        raise ValueError(
+            f"the generator does not fit: {'; '.join(different)} (it has the discriminator's "
+            "layers, an FFN of 4 times its hidden size and heads 64 wide, at least one)"
+        )
+
+
+def list_shapes(cfg: ElectraConfig, dictionary: Dictionary) -> Dict[str, Tuple[int, ...]]:
+    """Shapes of a model's tensors by name, without making them."""
+    with torch.device("meta"):
+        model = ElectraModel(cfg, dictionary, pretrain=True)
+    return {
+        name: tuple(tensor.shape)
+        for name, tensor in model.state_dict().items()
+        if name != "dictionary_fingerprint"
+    }
+
+
+def complete(
+    cfg: ElectraConfig, dictionary: Dictionary, tensors: Dict[str, Tensor], notes: List[str]
+) -> Converted:
+    """A whole model of the given tensors, by our names and in the dictionary's order.
+
+    Token types are zero where none are given; all foreign ELECTRAs have them, RoBERTa has not.
+
+    A part of NEW_PARTS of which nothing is given starts from random weights, and a note says so.
+    """
+    shapes = list_shapes(cfg, dictionary)
+    notes = [*notes, f"taken: {len(tensors)} of the model's {len(shapes)} tensors"]
+    if TOKEN_TYPES not in tensors:
+        tensors[TOKEN_TYPES] = torch.zeros(shapes[TOKEN_TYPES])
+        notes.append(f"zero: {TOKEN_TYPES}")
+    for part in NEW_PARTS:
+        if not any(name.startswith(part + ".") for name in tensors):
+            tensors.update(draw_part(part, cfg, len(dictionary)))
+            notes.append(f"new, from random weights: {part}")
+    tensors["dictionary_fingerprint"] = fingerprint(dictionary)
+    missing = sorted(set(shapes) - set(tensors))
+    assert not missing, missing
+    names = ["dictionary_fingerprint", *shapes]  # in the model's order
+    return Converted(cfg, dictionary, {name: tensors[name] for name in names}, notes)
+
+
+def draw_part(part: str, cfg: ElectraConfig, num_tokens: int) -> Dict[str, Tensor]:
+    """Initial weights of a part, the same ones every time."""
+    size = discriminator_encoder_size(cfg)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(SEED)
+        if part == "generator":
+            module = Generator(cfg, num_tokens)
+        elif part == "encoder":
+            module = build_encoder(cfg, size, cfg.embedding_size)
+        else:
+            module = DiscriminatorHead(size.hidden)
+    return {f"{part}.{name}": tensor for name, tensor in module.state_dict().items()}
+
+
+def share_of(hidden: int, cfg: ElectraConfig) -> float:
+    """`generator_size` of a generator with this hidden size."""
+    return hidden / cfg.encoder_embed_dim

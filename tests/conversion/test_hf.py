@@ -1,0 +1,233 @@
+"""Hugging Face's ELECTRA here and back: names, bits, ids, logits, losses."""
+
+import pytest
+import torch
+
+pytest.importorskip("transformers", reason="needs the extra hf")
+
+from safetensors.torch import load_file
+from transformers import (
+    AutoTokenizer,
+    ElectraForMaskedLM,
+    ElectraForPreTraining,
+    ElectraForSequenceClassification,
+)
+
+from fairseq_electra.conversion.__main__ import main
+from fairseq_electra.conversion.checkpoint_file import write_checkpoint
+from fairseq_electra.conversion.hf_export import double_head
+from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterionConfig
+from fairseq_electra.data.tokenizer import load_tokenizer
+from fairseq_electra.models.electra import ElectraConfig, ElectraModel
+from foreign import SHAPES, TEXTS, VOCABULARY, make_pair, save
+from tiny import TINY, make_dictionary
+
+SMALLEST = SHAPES[0]
+
+
+def load(folder):
+    """Our model and task, as a user of fairseq loads them."""
+    hub = ElectraModel.from_pretrained(str(folder), checkpoint_file="checkpoint.pt")
+    return hub.models[0], hub.task  # in evaluation mode
+
+
+def read_state(path):
+    return torch.load(path, weights_only=True)
+
+
+def encode(folder, task, text):
+    """Our ids of a text with <s> and </s>."""
+    pieces = load_tokenizer(folder).encode(text)
+    numbers = [task.source_dictionary.index(piece) for piece in pieces]
+    return [task.source_dictionary.bos(), *numbers, task.source_dictionary.eos()]
+
+
+def pad(rows, value):
+    longest = max(map(len, rows))
+    return torch.tensor([row + [value] * (longest - len(row)) for row in rows])
+
+
+CASES = [*((shape, False) for shape in SHAPES), *((shape, True) for shape in SHAPES[1:4])]
+
+
+@pytest.mark.parametrize(("shape", "is_untied"), CASES)
+def test_text_in_ids_and_logits_out_and_every_bit_back(shape, is_untied, tmp_path):
+    """Padded texts with token types through both, then the same files again."""
+    theirs = dict(zip(("discriminator", "generator"), make_pair(shape, is_untied=is_untied)))
+    folders = {name: save(model, tmp_path / name) for name, model in theirs.items()}
+    ours, back = tmp_path / "ours", tmp_path / "back"
+    disc, gen = str(folders["discriminator"]), str(folders["generator"])
+    main(["import-hf", disc, "--generator", gen, str(ours)])
+    main(["export-hf", str(ours / "checkpoint.pt"), str(back)])
+    for name, folder in folders.items():
+        assert same_bits(folder / "model.safetensors", back / name / "model.safetensors")
+
+    model, task = load(ours)
+    tokenizer = AutoTokenizer.from_pretrained(back / "generator")
+    batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    batch["token_type_ids"] = (
+        torch.arange(batch["input_ids"].numel()).view_as(batch["input_ids"]) % 2
+    )
+    tokens = pad([encode(ours, task, text) for text in TEXTS], task.source_dictionary.pad())
+    names = tokenizer.convert_ids_to_tokens(batch["input_ids"].flatten().tolist())
+    special = {"[CLS]": "<s>", "[PAD]": "<pad>", "[SEP]": "</s>", "[UNK]": "<unk>"}
+    assert [task.source_dictionary[i] for i in tokens.flatten()] == [
+        special.get(name, name) for name in names
+    ]
+    assert {"<unk>", "<pad>", "中", "cafe"} <= {task.source_dictionary[i] for i in tokens.flatten()}
+
+    types, padding = batch["token_type_ids"], tokens.eq(task.source_dictionary.pad())
+    with torch.no_grad():
+        disc_logits, _ = model.encode(tokens, token_types=types, features_only=False)
+        every = torch.arange(tokens.size(1)).expand_as(tokens)
+        gen_logits = model.generator(tokens, types, padding, every, model.embeddings)
+        expected_disc = theirs["discriminator"](**batch).logits
+        expected_gen = theirs["generator"](**batch).logits
+    renamed = [{"[MASK]": "<mask>", **special}.get(word, word) for word in VOCABULARY]
+    order = [task.source_dictionary.index(word) for word in renamed]
+    close(disc_logits, expected_disc, ~padding)
+    close(gen_logits[..., order], expected_gen, ~padding)
+
+
+def close(ours, theirs, mask):
+    torch.testing.assert_close(ours[mask], theirs[mask], rtol=1e-5, atol=1e-5)
+
+
+def same_bits(one, other):
+    one, other = load_file(one), load_file(other)
+    return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("options", [{}, {"untie_embeddings": True}, {"embedding_size": 32}])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_ours_to_hugging_face_and_back(build_model, tmp_path, options, dtype):
+    """Every tensor, option and entry of the dictionary of a model of ours."""
+    model = build_model(seed=3, **options).to(dtype)
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "dict.txt").write_text("".join(f"w{word} 1\n" for word in range(40)))
+    cfg = ElectraConfig(**{**TINY, **options})
+    write_checkpoint(source / "checkpoint.pt", cfg, model.state_dict(), source)
+    main(["export-hf", str(source / "checkpoint.pt"), str(tmp_path / "hf")])
+    disc, gen = (str(tmp_path / "hf" / name) for name in ("discriminator", "generator"))
+    main(["import-hf", disc, "--generator", gen, str(tmp_path / "back")])
+    before, after = (
+        read_state(source / "checkpoint.pt"),
+        read_state(tmp_path / "back/checkpoint.pt"),
+    )
+    assert list(before["model"]) == list(after["model"])
+    for name, tensor in before["model"].items():
+        assert tensor.dtype == after["model"][name].dtype
+        assert torch.equal(tensor, after["model"][name]), name
+    changed = {name: value for name, value in after["cfg"]["model"].items() if name != "data"}
+    assert changed.items() <= before["cfg"]["model"].items()
+    assert (tmp_path / "back/dict.txt").read_bytes() == (source / "dict.txt").read_bytes()
+    for folder, kind in ((disc, ElectraForPreTraining), (gen, ElectraForMaskedLM)):
+        _, info = kind.from_pretrained(folder, output_loading_info=True)
+        assert not any(info.values()), info
+    tokenizer = AutoTokenizer.from_pretrained(disc)
+    expected = [make_dictionary().index(word) for word in ("w3", "w39", "<unk>")]
+    assert tokenizer("w3  w39 w40")["input_ids"] == [0, *expected, 2]
+
+
+def test_the_losses_are_those_of_transformers(pair, tmp_path):
+    """A batch with its corruption: means over the picked, and over all tokens but padding."""
+    main(["import-hf", str(pair[0]), "--generator", str(pair[1]), str(tmp_path / "ours")])
+    model, task = load(tmp_path / "ours")
+    dictionary = task.source_dictionary
+    tokens = pad([encode(tmp_path / "ours", task, text) for text in TEXTS[:2]], dictionary.pad())
+    picked = torch.tensor([[1, 3], [2, 5]])
+    sample = {
+        "net_input": {
+            "src_tokens": tokens,
+            "picked": picked,
+            "picked_weights": torch.ones(2, 2),
+            "becomes_mask": torch.tensor([[True, True], [True, False]]),
+            "uniform": torch.full((2, 2), 0.5, dtype=torch.float64),
+            "has_padding": True,
+        },
+        "nsentences": 2,
+        "ntokens": int(tokens.ne(dictionary.pad()).sum()),
+        "npicked": 4,
+    }
+    criterion = ElectraCriterion(ElectraCriterionConfig(), task)
+    loss, sample_size, log = criterion(model, sample)
+    output = model(**sample["net_input"])
+
+    special = {"<s>": "[CLS]", "<pad>": "[PAD]", "</s>": "[SEP]", "<unk>": "[UNK]"}
+    names = {**special, "<mask>": "[MASK]"}
+    foreign = torch.tensor([VOCABULARY.index(names.get(word, word)) for word in dictionary.symbols])
+    attended = tokens.ne(dictionary.pad()).long()
+    labels = torch.full_like(tokens, -100).scatter(1, picked, foreign[tokens.gather(1, picked)])
+    with torch.no_grad():
+        gen_loss = ElectraForMaskedLM.from_pretrained(pair[1])(
+            foreign[output.masked_tokens], attention_mask=attended, labels=labels
+        ).loss
+        disc_loss = ElectraForPreTraining.from_pretrained(pair[0])(
+            foreign[output.corrupted_tokens],
+            attention_mask=attended,
+            labels=output.is_replaced.long(),
+        ).loss
+    assert output.is_replaced.any()
+    assert (log["gen_loss"] / 4).item() == pytest.approx(gen_loss.item(), rel=1e-5)
+    assert (log["disc_loss"] / sample["ntokens"]).item() == pytest.approx(disc_loss.item(), 1e-5)
+    expected = gen_loss + 50 * disc_loss
+    assert (loss / sample_size).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_discriminator_alone(pair, tmp_path, capsys):
+    main(["import-hf", str(pair[0]), "--generator-size", "0.25", str(tmp_path / "ours")])
+    assert "new, from random weights: generator\n" in capsys.readouterr().out
+    model, _ = load(tmp_path / "ours")
+    assert model.generator.head.dense.in_features == SMALLEST.hidden // 4
+    main(["export-hf", str(tmp_path / "ours/checkpoint.pt"), str(tmp_path / "back")])
+    assert same_bits(
+        pair[0] / "model.safetensors", tmp_path / "back/discriminator/model.safetensors"
+    )
+
+
+def test_a_generator_alone(pair, tmp_path, capsys):
+    main(["import-hf", "none", "--generator", str(pair[1]), "--arch", "electra_tiny",
+          str(tmp_path / "ours")])  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "new, from random weights: encoder\n" in printed
+    assert "new, from random weights: discriminator_head\n" in printed
+    main(["export-hf", str(tmp_path / "ours/checkpoint.pt"), str(tmp_path / "back")])
+    assert same_bits(pair[1] / "model.safetensors", tmp_path / "back/generator/model.safetensors")
+
+
+@pytest.mark.parametrize("classes", [1, 3, 17])
+def test_a_fine_tuned_head(build_model, tmp_path, capsys, classes):
+    """The same logits through two layers there; refused where it has too few units (32)."""
+    model = build_model(pretrain=False, seed=4).eval()
+    model.register_classification_head("topic", classes)
+    torch.nn.init.normal_(model.classification_heads["topic"].out_proj.bias)
+    data = tmp_path / "data"
+    (data / "input0").mkdir(parents=True)
+    (data / "input0/dict.txt").write_text("".join(f"w{word} 1\n" for word in range(40)))
+    (data / "label").mkdir()
+    labels = ["down", "level", "up"]
+    (data / "label/dict.txt").write_text("".join(f"{label} 1\n" for label in labels))
+    write_checkpoint(tmp_path / "c.pt", ElectraConfig(**TINY), model.state_dict(), data)
+    main(["export-hf", str(tmp_path / "c.pt"), str(tmp_path / "hf")])
+    printed = capsys.readouterr().out
+    if classes == 17:
+        assert "topic: not written" in printed
+        assert not (tmp_path / "hf/topic").exists()
+        return
+    theirs = ElectraForSequenceClassification.from_pretrained(tmp_path / "hf/topic").eval()
+    tokens = torch.tensor([[0, 5, 6, 7, 2], [0, 8, 2, 1, 1]])
+    with torch.no_grad():
+        ours, _ = model(tokens, classification_head_name="topic")
+        expected = theirs(tokens, attention_mask=tokens.ne(1).long()).logits
+    torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
+    if classes == 3:
+        assert theirs.config.id2label == dict(enumerate(labels))
+
+
+def test_double_head_by_hand():
+    head = double_head(torch.tensor([[2.0, 3.0]]), torch.tensor([5.0]))
+    assert head["classifier.dense.weight"].tolist() == [[2, 3], [-2, -3]]
+    assert head["classifier.dense.bias"].tolist() == [5, -5]
+    assert head["classifier.out_proj.weight"].tolist() == [[1, -1]]
+    assert head["classifier.out_proj.bias"].tolist() == [0]
