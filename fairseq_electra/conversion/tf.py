@@ -41,7 +41,8 @@ from fairseq_electra.modules.encoder import EncoderSize
 
 WORD_TABLE = "electra/embeddings/word_embeddings"
 # The number of updates, the optimizer's moments, the heads of fine-tuning.
-NOT_TAKEN = re.compile(r"global_step$|.*/adam_[mv]$|task_specific/")
+FINETUNED = "task_specific/"
+NOT_TAKEN = re.compile(rf"global_step$|.*/adam_[mv]$|{FINETUNED}")
 SCOPES = {DISCRIMINATOR: "electra/", GENERATOR: "generator/"}
 
 
@@ -109,7 +110,9 @@ def import_tf(
     entries = {
         entry.ours: entry
         for name in networks
-        for entry in list_entries(name, cfg.encoder_layers, cfg.untie_embeddings)
+        for entry in list_entries(
+            name, cfg.encoder_layers, cfg.untie_embeddings, has_head(variables, name)
+        )
         if entry.ours in shapes
     }.values()
     skipped = sorted(name for name in variables if NOT_TAKEN.match(name))
@@ -138,6 +141,13 @@ def find_networks(variables: TfTensors) -> List[str]:
         first = ", ".join(sorted(variables)[:3])
         raise ValueError(f"{variables.prefix} is not ELECTRA's: it has no {WORD_TABLE} ({first})")
     return found
+
+
+def has_head(variables: TfTensors, network: str) -> bool:
+    """Whether a pre-training head must be there: after fine-tuning the discriminator's is gone."""
+    heads = {name.split("/")[0] for name in variables}
+    is_finetuned = FINETUNED.rstrip("/") in heads and "discriminator_predictions" not in heads
+    return not (network == DISCRIMINATOR and is_finetuned)
 
 
 def check_vocabulary(variables: TfTensors, size: int, vocab: Path) -> None:

@@ -110,6 +110,21 @@ def test_one_network(tmp_path, capsys, network):
     load(tmp_path / "ours")
 
 
+def test_a_fine_tuned_discriminator(tmp_path, capsys):
+    """Its pre-training head is gone: the encoder is taken, the task's head is named."""
+    variables = {
+        name: value
+        for name, value in make_variables(DISCRIMINATOR).items()
+        if not name.startswith("discriminator_predictions/")
+    }
+    variables["task_specific/cola/classifier/kernel"] = np.ones((128, 2), np.float32)
+    main([*write(tmp_path, variables), str(tmp_path / "ours")])
+    printed = capsys.readouterr().out
+    assert "not taken: task_specific/cola/classifier/kernel\n" in printed
+    assert "new, from random weights: discriminator_head\n" in printed
+    load(tmp_path / "ours")
+
+
 def refuse(command, out, message):
     with pytest.raises(SystemExit, match=message):
         main([*command, str(out)])
