@@ -25,11 +25,17 @@ class TransformerSize:
     heads: int
     embedding: int
 
-    def generator(self, generator_size: float, untied: bool = False) -> "TransformerSize":
-        """ELECTRA's generator beside this discriminator, as models/electra.py builds it."""
+    def generator(
+        self, generator_size: float, untied: bool = False, **changes: int
+    ) -> "TransformerSize":
+        """ELECTRA's generator beside this discriminator, as models/electra.py builds it.
+
+        `changes` are layers, ffn and heads where the generator's options give them.
+        """
         hidden = round(self.hidden * generator_size)
         embedding = hidden if untied else self.embedding
-        return TransformerSize(self.layers, hidden, 4 * hidden, max(1, hidden // 64), embedding)
+        usual = TransformerSize(self.layers, hidden, 4 * hidden, max(1, hidden // 64), embedding)
+        return replace(usual, **changes)
 
     def as_roberta(self) -> "TransformerSize":
         """fairseq's RoBERTa with the same layers: its embeddings are as wide as its layers."""
@@ -143,12 +149,14 @@ def electra_flops(
     mask_prob: float,
     convention: Convention = TRAINING,
     untied: bool = False,
+    **generator_changes: int,
 ) -> Dict[str, float]:
     """Training FLOPs a token of both networks of ELECTRA, by network and part.
 
     `untied`: the generator has embedding tables of its own, as wide as its layers.
+    `generator_changes`: its layers, ffn and heads where they are not the usual ones.
     """
-    small = discriminator.generator(generator_size, untied)
+    small = discriminator.generator(generator_size, untied, **generator_changes)
     generator = masked_lm_flops(small, vocab_size, tokens_per_sample, mask_prob, convention)
     judge = encoder_parts(discriminator, tokens_per_sample, vocab_size, convention.dense_lookup)
     judge["head"] = sum(replaced_head_terms(discriminator).values())

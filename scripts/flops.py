@@ -8,7 +8,7 @@ import argparse
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Tuple
+from typing import Dict, Tuple
 
 from count_flops import (
     PAPER,
@@ -59,6 +59,8 @@ def parse_args(argv=None) -> argparse.Namespace:
         parser.add_argument(f"--encoder-{name}", type=positive, help="in place of the arch's")
     parser.add_argument("--embedding-size", type=positive, help="in place of the arch's")
     parser.add_argument("--generator-size", type=share, help="in place of the arch's")
+    for name in ("layers", "ffn-embed-dim", "attention-heads"):
+        parser.add_argument(f"--generator-{name}", type=positive, help="as for fairseq-train")
     parser.add_argument("--untie-embeddings", action="store_true", help="as for fairseq-train")
     vocab = parser.add_mutually_exclusive_group()
     vocab.add_argument("--vocab-size", type=positive, default=30522, help="default: %(default)s")
@@ -131,20 +133,31 @@ def choose_size(args: argparse.Namespace) -> Tuple[TransformerSize, float]:
     return size, generator_size
 
 
+def choose_generator_changes(args: argparse.Namespace) -> Dict[str, int]:
+    """What the command line says of the generator beside its size."""
+    given = {
+        "layers": args.generator_layers,
+        "ffn": args.generator_ffn_embed_dim,
+        "heads": args.generator_attention_heads,
+    }
+    return {name: number for name, number in given.items() if number}
+
+
 def count_run(args: argparse.Namespace) -> dict:
     """Everything the outputs show: FLOPs a token by part, an update, the run, equal RoBERTa."""
     size, generator_size = choose_size(args)
+    changes = choose_generator_changes(args)
     vocab_size = read_vocab_size(args.data) if args.data else args.vocab_size
     convention = PAPER if args.paper else TRAINING
     setting = (vocab_size, args.tokens_per_sample, args.mask_prob, convention)
-    parts = electra_flops(size, generator_size, *setting, untied=args.untie_embeddings)
+    parts = electra_flops(size, generator_size, *setting, untied=args.untie_embeddings, **changes)
     roberta = sum(masked_lm_flops(size.as_roberta(), *setting).values())
     per_token = sum(parts.values())
     tokens = args.batch_size * args.tokens_per_sample
     return {
         "arch": args.arch,
         "discriminator": asdict(size),
-        "generator": asdict(size.generator(generator_size, args.untie_embeddings)),
+        "generator": asdict(size.generator(generator_size, args.untie_embeddings, **changes)),
         "vocab_size": vocab_size,
         "mask_prob": args.mask_prob,
         "tokens_per_update": tokens,

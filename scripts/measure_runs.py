@@ -37,6 +37,12 @@ SIZE_OPTIONS = {
     "heads": "encoder_attention_heads",
 }
 
+GENERATOR_OPTIONS = {
+    "layers": "generator_layers",
+    "ffn": "generator_ffn_embed_dim",
+    "heads": "generator_attention_heads",
+}
+
 
 @dataclass
 class Pretraining:
@@ -179,7 +185,9 @@ def count_flops_per_token(log: Log, kind: str) -> float:
         return sum(masked_lm_flops(size, *setting).values())
     generator_size = float(need(log.option("model", "generator_size"), "generator_size"))
     untied = log.option("model", "untie_embeddings") == "True"
-    return sum(electra_flops(size, generator_size, *setting, untied=untied).values())
+    given = {key: log.option("model", name) for key, name in GENERATOR_OPTIONS.items()}
+    changes = {key: int(value) for key, value in given.items() if value}
+    return sum(electra_flops(size, generator_size, *setting, untied=untied, **changes).values())
 
 
 def count_encoder_parameters(log: Log) -> Optional[int]:

@@ -72,7 +72,7 @@ finetune ELECTRA electra "$OUT/electra/checkpoint_last.pt" &
 finetune RoBERTa roberta "$OUT/roberta/checkpoint_last.pt" &
 wait -n
 wait -n
-finetune untrained electra none
+OMP_NUM_THREADS=$CORES finetune untrained electra none
 
 say "comparing"
 "$PYTHON" scripts/compare_runs.py --out "$OUT" "ELECTRA=$OUT/electra+$OUT/finetune-ELECTRA" \

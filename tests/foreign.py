@@ -1,4 +1,4 @@
-"""Random models as transformers writes them, at ten sizes, and vocabularies in BERT's layout."""
+"""Random models as transformers writes them, at eleven sizes, and vocabularies in BERT's layout."""
 
 import json
 from pathlib import Path
@@ -28,6 +28,9 @@ class Shape(NamedTuple):
     embedding: int
     gen_hidden: int
     positions: int
+    gen_layers: Optional[int] = None  # None for these three: the authors' rule
+    gen_ffn: Optional[int] = None
+    gen_heads: Optional[int] = None
 
 
 SHAPES = [
@@ -41,6 +44,7 @@ SHAPES = [
     Shape(1, 768, 3072, 12, 768, 256, 32),  # base but for the layers
     Shape(2, 64, 100, 1, 20, 128, 33),  # a generator larger than its discriminator
     Shape(4, 40, 160, 5, 56, 8, 30),  # embeddings larger than both
+    Shape(3, 48, 96, 3, 24, 24, 40, gen_layers=1, gen_ffn=40, gen_heads=2),  # nobody's rule
 ]
 
 
@@ -65,6 +69,7 @@ def make_pair(shape: Shape, vocab_size: int = len(VOCABULARY), is_untied: bool =
         "hidden_dropout_prob": 0.0,
         "attention_probs_dropout_prob": 0.0,
     }
+    layers = {"num_hidden_layers": shape.gen_layers} if shape.gen_layers else {}
     discriminator = ElectraForPreTraining(
         ElectraConfig(
             embedding_size=shape.embedding,
@@ -78,9 +83,9 @@ def make_pair(shape: Shape, vocab_size: int = len(VOCABULARY), is_untied: bool =
         ElectraConfig(
             embedding_size=shape.gen_hidden if is_untied else shape.embedding,
             hidden_size=shape.gen_hidden,
-            intermediate_size=4 * shape.gen_hidden,
-            num_attention_heads=max(1, shape.gen_hidden // 64),
-            **common,
+            intermediate_size=shape.gen_ffn or 4 * shape.gen_hidden,
+            num_attention_heads=shape.gen_heads or max(1, shape.gen_hidden // 64),
+            **{**common, **layers},
         )
     )
     fill_randomly(discriminator, 1)

@@ -42,8 +42,13 @@ def describe_sizes(converted: Converted) -> str:
     sizes = (
         *("encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim"),
         *("encoder_attention_heads", "embedding_size", "generator_size", "max_positions"),
+        *("generator_layers", "generator_ffn_embed_dim", "generator_attention_heads"),
     )
-    options = [f"--{name.replace('_', '-')} {getattr(cfg, name)}" for name in sizes]
+    options = [
+        f"--{name.replace('_', '-')} {getattr(cfg, name)}"
+        for name in sizes
+        if getattr(cfg, name) is not None
+    ]
     if cfg.untie_embeddings:
         options.append("--untie-embeddings")
     return f"sizes: --arch electra {' '.join(options)}"

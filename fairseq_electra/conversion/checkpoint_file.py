@@ -81,7 +81,7 @@ def make_cfg(cfg: ElectraConfig, data: Path) -> Dict[str, Any]:
         option, value = "--" + size.replace("_", "-"), getattr(cfg, size)
         if isinstance(value, bool):
             command += [option] if value else []
-        else:
+        elif value is not None:
             command += [option, repr(value)]
     args = options.parse_args_and_arch(options.get_training_parser(), command)
     with warnings.catch_warnings():  # hydra's, about how fairseq calls it

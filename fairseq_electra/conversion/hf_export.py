@@ -28,6 +28,7 @@ from fairseq_electra.conversion.key_map import (
     list_entries,
     to_foreign,
 )
+from fairseq_electra.conversion.networks import size_network
 from fairseq_electra.conversion.tokenizer_files import (
     list_words,
     name_specials,
@@ -43,7 +44,6 @@ from fairseq_electra.data.tokenizer import INFO_FILE, Tokenizer, load_tokenizer
 from fairseq_electra.models.electra import (
     ElectraConfig,
     discriminator_encoder_size,
-    generator_encoder_size,
 )
 
 
@@ -151,10 +151,10 @@ def export_network(name: str, source: Source, folder: Path) -> List[str]:
     """Write a network with its pre-training head; names of our tensors it is made of."""
     cfg = source.cfg
     is_generator = name == GENERATOR
-    size = generator_encoder_size(cfg) if is_generator else discriminator_encoder_size(cfg)
+    size = size_network(name, cfg)
     is_untied = is_generator and cfg.untie_embeddings
     embedding_size = size.hidden if is_untied else cfg.embedding_size
-    entries = list_entries(name, cfg.encoder_layers, cfg.untie_embeddings)
+    entries = list_entries(name, size.layers, cfg.untie_embeddings)
     entries = keep_existing(entries, embedding_size, size.hidden)
     missing = [entry.ours for entry in entries if entry.ours not in source.tensors]
     if missing:

@@ -31,11 +31,11 @@ from fairseq_electra.conversion.key_map import (
     to_ours,
 )
 from fairseq_electra.conversion.networks import (
-    check_generator_size,
     complete,
+    fit_generator,
     list_shapes,
     read_arch,
-    share_of,
+    size_network,
 )
 from fairseq_electra.conversion.tokenizer_files import (
     Foreign,
@@ -137,8 +137,7 @@ def choose_sizes(
         cfg.generator_size = generator_size or cfg.generator_size
         generator_encoder_size(cfg)  # refuses a share without whole heads
         return cfg
-    cfg.generator_size = share_of(generator.config["hidden_size"], cfg)
-    check_generator_size(cfg, encoder_size(generator.config))
+    fit_generator(cfg, encoder_size(generator.config))
     if generator.config["max_position_embeddings"] != cfg.max_positions:
         raise ValueError(f"{generator.folder}: it has not the discriminator's number of positions")
     if DISCRIMINATOR in networks:
@@ -194,7 +193,7 @@ def read_network(
     head = name == GENERATOR or not is_tuned
     entries = [
         entry
-        for entry in list_entries(name, cfg.encoder_layers, cfg.untie_embeddings, head)
+        for entry in list_entries(name, size_network(name, cfg).layers, cfg.untie_embeddings, head)
         if entry.ours in shapes
     ]
     skipped = sorted(key for key in network.tensors if NOT_TAKEN.match(key))

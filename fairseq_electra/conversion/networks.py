@@ -13,7 +13,9 @@ from torch import Tensor
 
 from fairseq_electra.checkpoint import fingerprint
 from fairseq_electra.conversion.checkpoint_file import SIZES
+from fairseq_electra.conversion.key_map import GENERATOR
 from fairseq_electra.models.electra import (
+    HEAD_WIDTH,
     ElectraConfig,
     ElectraModel,
     Generator,
@@ -48,20 +50,21 @@ def read_arch(arch: str) -> ElectraConfig:
     return ElectraConfig(**{name: value for name, value in vars(args).items() if name in SIZES})
 
 
-def check_generator_size(cfg: ElectraConfig, size: EncoderSize) -> None:
-    """ValueError, naming what differs, if the plugin's generator of cfg is not of this size."""
-    expected = generator_encoder_size(cfg)
-    names = {"layers": "layers", "hidden": "hidden size", "ffn": "FFN size", "heads": "heads"}
-    different = [
-        f"{text} {getattr(size, name)}, not {getattr(expected, name)}"
-        for name, text in names.items()
-        if getattr(size, name) != getattr(expected, name)
-    ]
-    if different:
-        raise ValueError(
-            f"the generator does not fit: {'; '.join(different)} (it has the discriminator's "
-            "layers, an FFN of 4 times its hidden size and heads 64 wide, at least one)"
-        )
+def fit_generator(cfg: ElectraConfig, size: EncoderSize) -> None:
+    """Set the options of cfg that give a generator of this size; ValueError if there are none."""
+    cfg.generator_size = size.hidden / cfg.encoder_embed_dim
+    for option, wanted, usual in (
+        ("generator_layers", size.layers, cfg.encoder_layers),
+        ("generator_ffn_embed_dim", size.ffn, 4 * size.hidden),
+        ("generator_attention_heads", size.heads, max(1, size.hidden // HEAD_WIDTH)),
+    ):
+        setattr(cfg, option, None if wanted == usual else wanted)
+    assert generator_encoder_size(cfg) == size
+
+
+def size_network(network: str, cfg: ElectraConfig) -> EncoderSize:
+    """Sizes of the encoder of DISCRIMINATOR or GENERATOR."""
+    return (generator_encoder_size if network == GENERATOR else discriminator_encoder_size)(cfg)
 
 
 def list_shapes(cfg: ElectraConfig, dictionary: Dictionary) -> Dict[str, Tuple[int, ...]]:
@@ -112,8 +115,3 @@ def draw_part(part: str, cfg: ElectraConfig, num_tokens: int) -> Dict[str, Tenso
         else:
             module = DiscriminatorHead(size.hidden)
     return {f"{part}.{name}": tensor for name, tensor in module.state_dict().items()}
-
-
-def share_of(hidden: int, cfg: ElectraConfig) -> float:
-    """`generator_size` of a generator with this hidden size."""
-    return hidden / cfg.encoder_embed_dim

@@ -22,11 +22,11 @@ from fairseq_electra.conversion.key_map import (
     to_ours,
 )
 from fairseq_electra.conversion.networks import (
-    check_generator_size,
     complete,
+    fit_generator,
     list_shapes,
     read_arch,
-    share_of,
+    size_network,
 )
 from fairseq_electra.conversion.tokenizer_files import read_wordpiece
 from fairseq_electra.conversion.vocabulary import (
@@ -111,7 +111,10 @@ def import_tf(
         entry.ours: entry
         for name in networks
         for entry in list_entries(
-            name, cfg.encoder_layers, cfg.untie_embeddings, has_head(variables, name)
+            name,
+            size_network(name, cfg).layers,
+            cfg.untie_embeddings,
+            has_head(variables, name),
         )
         if entry.ours in shapes
     }.values()
@@ -192,9 +195,8 @@ def choose_sizes(
         return cfg
     size = measure(variables, SCOPES[GENERATOR])
     cfg.encoder_layers = size.layers if arch else cfg.encoder_layers
-    cfg.generator_size = share_of(size.hidden, cfg)
     cfg.untie_embeddings = "generator/embeddings/word_embeddings" in variables
-    check_generator_size(cfg, size)
+    fit_generator(cfg, size)
     return cfg
 
 

@@ -30,7 +30,7 @@ HEAD_WIDTH = 64  # of the generator's attention heads (google-research/electra, 
 class ElectraConfig(FairseqDataclass):
     """Options of the model; the defaults are the paper's base size."""
 
-    encoder_layers: int = field(default=12, metadata={"help": "layers of each network"})
+    encoder_layers: int = field(default=12, metadata={"help": "discriminator's layers"})
     encoder_embed_dim: int = field(default=768, metadata={"help": "discriminator's hidden size"})
     encoder_ffn_embed_dim: int = field(default=3072, metadata={"help": "discriminator's FFN size"})
     encoder_attention_heads: int = field(
@@ -41,8 +41,18 @@ class ElectraConfig(FairseqDataclass):
         default=1 / 3,
         metadata={
             "help": "generator's hidden size as a share of the discriminator's; its FFN is 4 times "
-            "its hidden size, its heads are 64 wide, its layers are as many"
+            "its hidden size, its heads are 64 wide, its layers are as many, unless given"
         },
+    )
+    generator_layers: Optional[int] = field(
+        default=None, metadata={"help": "generator's layers (default: the discriminator's)"}
+    )
+    generator_ffn_embed_dim: Optional[int] = field(
+        default=None, metadata={"help": "generator's FFN size (default: 4 x its hidden size)"}
+    )
+    generator_attention_heads: Optional[int] = field(
+        default=None,
+        metadata={"help": "generator's attention heads (default: 64 wide, at least one)"},
     )
     untie_embeddings: bool = field(
         default=False, metadata={"help": "give the generator embedding tables of its own"}
@@ -74,13 +84,14 @@ class ElectraOutput(NamedTuple):
 
 
 def generator_encoder_size(cfg: ElectraConfig) -> EncoderSize:
-    """Sizes of the generator, by the authors' rule (pretrain/pretrain_helpers and run_pretraining).
+    """Sizes of the generator, by the authors' rule (pretrain/pretrain_helpers and run_pretraining)
+    where the options do not say otherwise.
 
     Raises:
         ValueError: if the hidden size that `generator_size` gives has no whole heads.
     """
     hidden = round(cfg.encoder_embed_dim * cfg.generator_size)
-    heads = max(1, hidden // HEAD_WIDTH)
+    heads = cfg.generator_attention_heads or max(1, hidden // HEAD_WIDTH)
     if hidden < 1 or hidden % heads != 0:
         raise ValueError(
             f"--generator-size {cfg.generator_size:g} of --encoder-embed-dim "
@@ -88,7 +99,8 @@ def generator_encoder_size(cfg: ElectraConfig) -> EncoderSize:
             f"divide: choose a share that gives a multiple of {HEAD_WIDTH} (or less than "
             f"{2 * HEAD_WIDTH})"
         )
-    return EncoderSize(cfg.encoder_layers, hidden, 4 * hidden, heads)
+    layers = cfg.generator_layers or cfg.encoder_layers
+    return EncoderSize(layers, hidden, cfg.generator_ffn_embed_dim or 4 * hidden, heads)
 
 
 def discriminator_encoder_size(cfg: ElectraConfig) -> EncoderSize:

@@ -151,11 +151,23 @@ def test_fused_and_reference_attention_agree(build_model):
         torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("embed_dim", "size"), [(768, 0.3), (256, 0.001)])
-def test_a_generator_without_whole_heads_is_refused(embed_dim, size):
-    cfg = ElectraConfig(encoder_embed_dim=embed_dim, generator_size=size)
+@pytest.mark.parametrize(
+    ("embed_dim", "size", "heads"), [(768, 0.3, None), (256, 0.001, None), (256, 0.25, 3)]
+)
+def test_a_generator_without_whole_heads_is_refused(embed_dim, size, heads):
+    cfg = ElectraConfig(
+        encoder_embed_dim=embed_dim, generator_size=size, generator_attention_heads=heads
+    )
     with pytest.raises(ValueError, match="--generator-size"):
         generator_encoder_size(cfg)
+
+
+def test_a_generators_own_sizes_win_over_the_rule(build_model):
+    own = {"generator_layers": 1, "generator_ffn_embed_dim": 24, "generator_attention_heads": 4}
+    generator = build_model(**own).generator
+    assert len(generator.encoder.layers) == 1
+    assert generator.encoder.layers[0].fc1.weight.shape == (24, 16)
+    assert generator.encoder.layers[0].self_attn.heads == 4
 
 
 def test_heads_that_do_not_divide_are_refused():

@@ -18,7 +18,6 @@ from fairseq_electra.conversion.key_map import (
 from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterionConfig
 from fairseq_electra.models.electra import ElectraConfig, ElectraModel
 from fairseq_electra.modules.corruption import mask_tokens
-from fairseq_electra.modules.encoder import Encoder, EncoderSize
 
 ORACLE = np.load(Path(__file__).parent.parent / "oracle" / "networks.npz")
 PAD, CLS, SEP, MASK = 0, 2, 3, 4
@@ -62,13 +61,12 @@ def model():
         encoder_attention_heads=2,
         embedding_size=16,
         generator_size=0.5,
+        generator_ffn_embed_dim=32,  # not the 64 of the authors' own rule
         max_positions=64,
         dropout=0.0,
         attention_dropout=0.0,
     )
     model = ElectraModel(cfg, OracleDictionary(), pretrain=True)
-    # the oracle's generator has an FFN of 32, not the 64 of the authors' own rule
-    model.generator.encoder = Encoder(EncoderSize(3, 16, 32, 1), 16, 0.0, 0.0, "fused")
     state = read_variables("weight")
     state["dictionary_fingerprint"] = model.dictionary_fingerprint
     torch.nn.Module.load_state_dict(model, state, strict=True)

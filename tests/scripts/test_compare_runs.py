@@ -36,7 +36,8 @@ CONFIG = (
 ELECTRA_MODEL = (
     "{'_name': 'electra_small', 'encoder_layers': 12, 'encoder_embed_dim': 256,"
     " 'encoder_ffn_embed_dim': 1024, 'encoder_attention_heads': 4, 'embedding_size': 128,"
-    " 'generator_size': 0.25, 'untie_embeddings': False, 'max_positions': 512}"
+    " 'generator_size': 0.25, 'generator_layers': None, 'generator_ffn_embed_dim': 128,"
+    " 'untie_embeddings': False, 'max_positions': 512}"
 )
 ROBERTA_MODEL = (
     "Namespace(seed=1, task='masked_lm', lr=[0.001], adam_betas=(0.9, 0.999), mask_prob=0.15,"
@@ -183,7 +184,8 @@ def test_electra_row(tmp_path, capsys, electra):
 
 def test_flops_agree_with_flops_py(tmp_path, capsys, electra):
     _, rows = run_main(capsys, tmp_path, electra)
-    flops_main(["--tokens-per-sample", "64", "--mask-prob", "0.15", "--json"])
+    options = ["--tokens-per-sample", "64", "--mask-prob", "0.15"]
+    flops_main([*options, "--generator-ffn-embed-dim", "128", "--json"])
     per_token = json.loads(capsys.readouterr().out)["per_token"]
     assert rows["electra"]["flops_per_token"] == pytest.approx(per_token)
     assert rows["electra"]["flops"] == pytest.approx(2500 * per_token)

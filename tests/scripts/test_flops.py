@@ -21,6 +21,7 @@ from count_flops import (
     word_head_terms,
 )
 from flops import main, read_arch
+from measure_runs import GENERATOR_OPTIONS
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "flops.py"
 TOY = TransformerSize(layers=1, hidden=4, ffn=8, heads=2, embedding=2)
@@ -117,8 +118,12 @@ def test_papers_totals_of_bert_and_roberta(arch, vocab_size, length, batch, upda
     assert f"{sum(parts.values()) * length * batch * updates:.1e}" == total
 
 
+OWN = {"layers": 3, "ffn": 40, "heads": 2}
+
+
+@pytest.mark.parametrize("changes", [{}, OWN])
 @pytest.mark.parametrize("arch", ["tiny", "small", "base", "large"])
-def test_generator_has_the_sizes_of_the_model(arch):
+def test_generator_has_the_sizes_of_the_model(arch, changes):
     from fairseq_electra.models.electra import ElectraConfig, generator_encoder_size
 
     size, generator_size = read_arch(f"electra_{arch}")
@@ -128,8 +133,9 @@ def test_generator_has_the_sizes_of_the_model(arch):
         encoder_ffn_embed_dim=size.ffn,
         encoder_attention_heads=size.heads,
         generator_size=generator_size,
+        **{GENERATOR_OPTIONS[name]: number for name, number in changes.items()},
     )
-    counted = size.generator(generator_size)
+    counted = size.generator(generator_size, **changes)
     built = generator_encoder_size(cfg)
     assert (counted.layers, counted.hidden, counted.ffn, counted.heads) == tuple(built)
 
@@ -161,6 +167,12 @@ def test_sizes_on_the_command_line_win_over_the_arch(capsys):
     assert count["discriminator"]["layers"] == count["generator"]["layers"] == 3
     assert count["discriminator"]["hidden"] == 256
     assert count["generator"]["hidden"] == 128
+    usual = count["per_token"]
+    count = run_json(
+        capsys, *("--encoder-layers", "3", "--generator-size", "0.5", "--generator-layers", "1")
+    )
+    assert (count["discriminator"]["layers"], count["generator"]["layers"]) == (3, 1)
+    assert count["per_token"] < usual
 
 
 def test_vocabulary_of_a_data_folder_counts_the_specials(tmp_path, capsys):
