@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 from fairseq.data import TokenBlockDataset
+from fairseq.data.iterators import BufferedIterator
 from fairseq.logging import progress_bar
 
+from fairseq_electra.compat import stop_consumers
 from tiny import make_dictionary
 
 
@@ -62,3 +64,49 @@ def test_long_tensors_are_printed_as_their_shape():
     assert progress_bar.format_stat(torch.zeros(2, 1024)) == "<2x1024>"
     assert progress_bar.format_stat(torch.tensor(1.5)) == 1.5
     assert progress_bar.format_stat(3) == "3"
+
+
+LOAD_AHEAD = """
+import torch
+{load_plugin}
+from fairseq.data.iterators import BufferedIterator
+
+class Batches:
+    def __len__(self):
+        return 1000
+
+    def __iter__(self):
+        batch = torch.randn(300, 300)
+        for _ in range(1000):
+            for _ in range(20):
+                batch = torch.cat([batch, batch])[:300] @ batch * 1e-3
+            yield batch
+
+batches = BufferedIterator(10, Batches())
+next(batches)
+print("done")
+"""
+
+
+def run_loading_ahead(load_plugin):
+    code = LOAD_AHEAD.format(load_plugin=load_plugin)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "done" in done.stdout
+    return done.returncode
+
+
+def test_a_run_that_stops_inside_an_epoch_ends_well():
+    assert run_loading_ahead("import fairseq_electra") == 0
+
+
+def test_without_the_plugin_it_aborts():
+    """Python kills the loading thread inside torch: a race, lost nearly every time."""
+    assert any(run_loading_ahead("") != 0 for _ in range(10))
+
+
+def test_a_full_buffer_is_no_obstacle():
+    """The thread waits for room in the queue, for ever if nobody takes a batch."""
+    batches = BufferedIterator(1, range(100))
+    next(batches)
+    stop_consumers([batches._consumer])
+    assert not batches._consumer.is_alive()
