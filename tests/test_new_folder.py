@@ -25,7 +25,7 @@ def test_only_what_is_in_the_folder_is_kept(tmp_path):
 def test_an_error_leaves_nothing(tmp_path):
     with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "out") as folder:
         (folder / "a").write_text("half")
-        1 / 0  # noqa: B018
+        1 / 0  # noqa: B018 (an error inside the block)
     assert list_names(tmp_path) == []
 
 

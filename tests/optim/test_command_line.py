@@ -6,7 +6,7 @@ from fairseq import optim, options
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.optim.lr_scheduler import build_lr_scheduler
 
-import fairseq_electra.optim  # noqa: F401  registers
+import fairseq_electra.optim  # noqa: F401 (registers)
 from fairseq_electra.optim.electra_adam import ElectraAdam, ReferenceAdam
 from fairseq_electra.optim.electra_decay import ElectraDecaySchedule
 
