@@ -243,27 +243,35 @@ class ElectraModel(BaseFairseqModel):
         features_only: bool = True,
         return_all_hiddens: bool = False,
         classification_head_name: Optional[str] = None,
+        **head_input,
     ):
         """The discriminator on tokens as they are, with the arguments of fairseq's RobertaModel.
 
+        Args:
+            head_input: what the named head takes beside the features.
+
         Returns:
-            Class logits (B, N) if a head is named, features (B, T, C) if `features_only`, otherwise
-            the discriminator's logits (B, T); and a dict with `inner_states`, a list of (B, T, C).
+            What the head returns if one is named (class logits (B, N) of a ClassificationHead),
+            features (B, T, C) if `features_only`, otherwise the discriminator's logits (B, T); and
+            a dict with `inner_states`, a list of (B, T, C).
         """
         hiddens = [] if return_all_hiddens else None
         padding_mask = src_tokens.eq(self.pad_idx)
         x = self.encoder(self.embeddings(src_tokens, token_types), padding_mask, hiddens)
         if classification_head_name is not None:
-            x = self.classification_heads[classification_head_name](x)
+            x = self.classification_heads[classification_head_name](x, **head_input)
         elif not features_only:
             x = self.discriminator_head(x)
         return x, {"inner_states": hiddens}
 
     def register_classification_head(self, name: str, num_classes: int, **kwargs) -> None:
         """Add a head that `encode` applies by name; fairseq's sentence tasks call this."""
-        self.classification_heads[name] = ClassificationHead(
-            self.cfg.encoder_embed_dim, num_classes, self.cfg.dropout
-        )
+        hidden, dropout = self.cfg.encoder_embed_dim, self.cfg.dropout
+        self.add_head(name, ClassificationHead(hidden, num_classes, dropout))
+
+    def add_head(self, name: str, head: nn.Module) -> None:
+        """Add a head that `encode` applies by name: features (B, T, C) -> anything."""
+        self.classification_heads[name] = head
 
     def max_positions(self) -> int:
         """Longest sentence in tokens, `<s>` and `</s>` counted."""
