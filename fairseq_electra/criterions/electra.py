@@ -6,6 +6,7 @@ All losses are in nats, as in the paper (fairseq's masked_lm reports bits).
 from dataclasses import dataclass, field
 from typing import Dict, List, Tuple
 
+import torch
 import torch.nn.functional as F
 from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.dataclass import FairseqDataclass
@@ -16,6 +17,7 @@ from fairseq_electra.criterions.discriminator_metrics import (
     compute_discriminator_metrics,
     count_logits,
 )
+from fairseq_electra.modules.compiling import compile_step
 
 
 @dataclass
@@ -43,6 +45,7 @@ class ElectraCriterion(FairseqCriterion):
         super().__init__(task)
         self.gen_weight = cfg.gen_weight
         self.disc_weight = cfg.disc_weight
+        self.measure = None  # `measure_output`, compiled as the model's step is
 
     def forward(self, model, sample: Dict, reduce: bool = True) -> Tuple[Tensor, int, Dict]:
         """Loss, sample size and logging output of a batch, as fairseq's criterions return them."""
@@ -50,9 +53,10 @@ class ElectraCriterion(FairseqCriterion):
         weights = sample["net_input"]["picked_weights"]  # (B, K)
         is_token = sample["net_input"]["src_tokens"].ne(self.padding_idx)  # (B, T)
         ntokens, npicked = sample["ntokens"], max(sample["npicked"], 1)
+        if self.measure is None:
+            self.measure = compile_step(measure_output, str(model.cfg.compile), is_token.device)
 
-        gen_loss = sum_generator_loss(output, weights)
-        disc_loss = sum_discriminator_loss(output, is_token)
+        gen_loss, disc_loss, counts = self.measure(output, weights, is_token)
         loss = self.gen_weight * gen_loss * (ntokens / npicked) + self.disc_weight * disc_loss
 
         logging_output = {
@@ -63,10 +67,10 @@ class ElectraCriterion(FairseqCriterion):
             "npicked": sample["npicked"],
             "nsentences": sample["nsentences"],
             "sample_size": ntokens,
-            **count_generator_hits(output, weights),
-            "disc_histogram": count_logits(output.disc_logits, output.is_replaced, is_token),
+            **counts,
         }
-        return loss, ntokens, logging_output
+        # They outlive the batch, but a CUDA graph's results do not (`--compile reduce-overhead`).
+        return loss, ntokens, {key: keep(value) for key, value in logging_output.items()}
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: List[Dict]) -> None:
@@ -99,10 +103,32 @@ def read_histogram(key: str):
     )
 
 
-def sum_generator_loss(output, weights: Tensor) -> Tensor:
-    """Cross-entropy in nats summed over the picked slots, in float32."""
-    logits = output.gen_logits.flatten(0, 1).float()  # (B K, V)
-    losses = F.cross_entropy(logits, output.gen_targets.flatten(), reduction="none")
+def keep(value):
+    """A copy of a tensor; numbers as they are."""
+    return value.clone() if torch.is_tensor(value) else value
+
+
+def measure_output(output, weights: Tensor, is_token: Tensor) -> Tuple[Tensor, Tensor, Dict]:
+    """Everything that is computed of a batch's output, on the device, with static shapes.
+
+    Args:
+        output: an ElectraOutput.
+        weights: (B, K), 1 for used slots.
+        is_token: bool (B, T), false at padding.
+
+    Returns:
+        The generator's summed loss and the discriminator's, in nats, and what is counted.
+    """
+    gen_logits = output.gen_logits.float()
+    counts = count_generator_hits(gen_logits, output, weights)
+    counts["disc_histogram"] = count_logits(output.disc_logits, output.is_replaced, is_token)
+    gen_loss = sum_generator_loss(gen_logits, output.gen_targets, weights)
+    return gen_loss, sum_discriminator_loss(output, is_token), counts
+
+
+def sum_generator_loss(gen_logits: Tensor, gen_targets: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy in nats summed over the picked slots, of float32 logits (B, K, V)."""
+    losses = F.cross_entropy(gen_logits.flatten(0, 1), gen_targets.flatten(), reduction="none")
     return (losses * weights.flatten().float()).sum()
 
 
@@ -116,10 +142,10 @@ def sum_discriminator_loss(output, is_token: Tensor) -> Tensor:
     )
 
 
-def count_generator_hits(output, weights: Tensor) -> Dict[str, Tensor]:
+def count_generator_hits(gen_logits: Tensor, output, weights: Tensor) -> Dict[str, Tensor]:
     """At how many picked slots the generator's best guess, and its sample, was the original."""
     used = weights > 0
-    best = output.gen_logits.detach().argmax(-1)
+    best = gen_logits.detach().argmax(-1)
     return {
         "masked_acc": (best.eq(output.gen_targets) & used).sum(),
         "sampled_acc": (output.sampled_tokens.eq(output.gen_targets) & used).sum(),

@@ -5,15 +5,21 @@ criterion makes losses and metrics. On tasks that do not pre-train (fairseq's se
 the model is the discriminator's encoder with classification heads, and no generator is built.
 """
 
-from dataclasses import dataclass, field
+from contextlib import nullcontext
 from typing import NamedTuple, Optional
 
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+import torch
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
 from torch import Tensor, nn
 
 from fairseq_electra.checkpoint import adapt_state_dict, fingerprint
-from fairseq_electra.modules.attention import ATTENTION_IMPLS
+from fairseq_electra.models.electra_config import (
+    ElectraConfig,
+    discriminator_encoder_size,
+    fill_defaults,
+    generator_encoder_size,
+)
+from fairseq_electra.modules.compiling import compile_step
 from fairseq_electra.modules.corruption import (
     corrupt_tokens,
     label_replaced,
@@ -22,53 +28,6 @@ from fairseq_electra.modules.corruption import (
 )
 from fairseq_electra.modules.encoder import Embeddings, Encoder, EncoderSize, gather_positions
 from fairseq_electra.modules.heads import ClassificationHead, DiscriminatorHead, GeneratorHead
-
-HEAD_WIDTH = 64  # of the generator's attention heads (google-research/electra, pretrain)
-
-
-@dataclass
-class ElectraConfig(FairseqDataclass):
-    """Options of the model; the defaults are the paper's base size."""
-
-    encoder_layers: int = field(default=12, metadata={"help": "discriminator's layers"})
-    encoder_embed_dim: int = field(default=768, metadata={"help": "discriminator's hidden size"})
-    encoder_ffn_embed_dim: int = field(default=3072, metadata={"help": "discriminator's FFN size"})
-    encoder_attention_heads: int = field(
-        default=12, metadata={"help": "discriminator's attention heads"}
-    )
-    embedding_size: int = field(default=768, metadata={"help": "size of the embedding tables"})
-    generator_size: float = field(
-        default=1 / 3,
-        metadata={
-            "help": "generator's hidden size as a share of the discriminator's; its FFN is 4 times "
-            "its hidden size, its heads are 64 wide, its layers are as many, unless given"
-        },
-    )
-    generator_layers: Optional[int] = field(
-        default=None, metadata={"help": "generator's layers (default: the discriminator's)"}
-    )
-    generator_ffn_embed_dim: Optional[int] = field(
-        default=None, metadata={"help": "generator's FFN size (default: 4 x its hidden size)"}
-    )
-    generator_attention_heads: Optional[int] = field(
-        default=None,
-        metadata={"help": "generator's attention heads (default: 64 wide, at least one)"},
-    )
-    untie_embeddings: bool = field(
-        default=False, metadata={"help": "give the generator embedding tables of its own"}
-    )
-    max_positions: int = field(default=512, metadata={"help": "learned positions"})
-    dropout: float = field(default=0.1, metadata={"help": "dropout after embeddings and sublayers"})
-    attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention weights"})
-    temperature: float = field(
-        default=1.0, metadata={"help": "temperature of the generator's samples"}
-    )
-    disallow_correct: bool = field(
-        default=False, metadata={"help": "never sample the original token"}
-    )
-    attention: ChoiceEnum(ATTENTION_IMPLS) = field(
-        default="fused", metadata={"help": "torch's fused attention kernel or the plain reference"}
-    )
 
 
 class ElectraOutput(NamedTuple):
@@ -81,45 +40,6 @@ class ElectraOutput(NamedTuple):
     corrupted_tokens: Tensor  # (B, T) input of the discriminator
     is_replaced: Tensor  # (B, T) bool, labels of the discriminator
     disc_logits: Tensor  # (B, T) positive where a token looks replaced
-
-
-def generator_encoder_size(cfg: ElectraConfig) -> EncoderSize:
-    """Sizes of the generator, by the authors' rule (pretrain/pretrain_helpers and run_pretraining)
-    where the options do not say otherwise.
-
-    Raises:
-        ValueError: if the hidden size that `generator_size` gives has no whole heads.
-    """
-    hidden = round(cfg.encoder_embed_dim * cfg.generator_size)
-    heads = cfg.generator_attention_heads or max(1, hidden // HEAD_WIDTH)
-    if hidden < 1 or hidden % heads != 0:
-        raise ValueError(
-            f"--generator-size {cfg.generator_size:g} of --encoder-embed-dim "
-            f"{cfg.encoder_embed_dim} gives a hidden size of {hidden}, which {heads} heads do not "
-            f"divide: choose a share that gives a multiple of {HEAD_WIDTH} (or less than "
-            f"{2 * HEAD_WIDTH})"
-        )
-    layers = cfg.generator_layers or cfg.encoder_layers
-    return EncoderSize(layers, hidden, cfg.generator_ffn_embed_dim or 4 * hidden, heads)
-
-
-def discriminator_encoder_size(cfg: ElectraConfig) -> EncoderSize:
-    """Sizes of the discriminator.
-
-    Raises:
-        ValueError: if the heads do not divide the hidden size.
-    """
-    if cfg.encoder_embed_dim % cfg.encoder_attention_heads != 0:
-        raise ValueError(
-            f"--encoder-attention-heads {cfg.encoder_attention_heads} does not divide "
-            f"--encoder-embed-dim {cfg.encoder_embed_dim}"
-        )
-    return EncoderSize(
-        cfg.encoder_layers,
-        cfg.encoder_embed_dim,
-        cfg.encoder_ffn_embed_dim,
-        cfg.encoder_attention_heads,
-    )
 
 
 class Generator(nn.Module):
@@ -145,7 +65,14 @@ class Generator(nn.Module):
 
 def build_encoder(cfg: ElectraConfig, size: EncoderSize, embedding_size: int) -> Encoder:
     """An encoder of the given size with the options that both networks have in common."""
-    return Encoder(size, embedding_size, cfg.dropout, cfg.attention_dropout, str(cfg.attention))
+    return Encoder(
+        size,
+        embedding_size,
+        cfg.dropout,
+        cfg.attention_dropout,
+        str(cfg.attention),
+        cfg.checkpoint_activations,
+    )
 
 
 @register_model("electra", dataclass=ElectraConfig)
@@ -160,7 +87,8 @@ class ElectraModel(BaseFairseqModel):
 
     def __init__(self, cfg: ElectraConfig, dictionary, pretrain: bool):
         super().__init__()
-        self.cfg = cfg
+        self.cfg = cfg = fill_defaults(cfg)
+        self.pretrain_step = None  # `pretrain`, compiled when its device is known
         self.pad_idx = dictionary.pad()
         self.mask_idx = dictionary.index("<mask>")
         if pretrain and self.mask_idx == dictionary.unk():
@@ -184,9 +112,28 @@ class ElectraModel(BaseFairseqModel):
 
         See `pretrain` and `encode` for the further arguments, which are a batch's `net_input`.
         """
-        if picked is None:
-            return self.encode(src_tokens, **net_input)
-        return self.pretrain(src_tokens, picked, **net_input)
+        with self.autocast(src_tokens.device):
+            if picked is None:
+                return self.encode(src_tokens, **net_input)
+            if self.pretrain_step is None:
+                mode = str(self.cfg.compile)
+                self.pretrain_step = compile_step(self.pretrain, mode, src_tokens.device)
+            return self.pretrain_step(src_tokens, picked, **net_input)
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """The context in which `--precision` computes.
+
+        Raises:
+            ValueError: if the weights are not in float32, as --fp16 and --bf16 make them.
+        """
+        mixed = str(self.cfg.precision) == "bf16"
+        dtype = self.embeddings.embed_tokens.weight.dtype
+        if mixed and dtype != torch.float32:
+            raise ValueError(
+                f"--precision bf16 keeps float32 weights, but these are {dtype}: "
+                "leave out either --precision bf16 or fairseq's --fp16 or --bf16"
+            )
+        return torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext()
 
     def pretrain(
         self,

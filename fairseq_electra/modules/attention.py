@@ -6,31 +6,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairseq_electra.modules.dropout import dropout
+from fairseq_electra.modules.layout import Layout
+
 ATTENTION_IMPLS = ("fused", "reference")
 
 
-def reference_attention(q: Tensor, k: Tensor, v: Tensor, attended, dropout: float) -> Tensor:
+def reference_attention(q: Tensor, k: Tensor, v: Tensor, attended, p: float) -> Tensor:
     """softmax(q k' / sqrt(width)) v with float32 softmax; arguments as in `fused_attention`."""
-    scores = q @ k.transpose(-2, -1) / math.sqrt(q.size(-1))  # (B, H, T, T)
+    scores = (q / math.sqrt(q.size(-1))) @ k.transpose(-2, -1)  # (B, H, T, T)
     if attended is not None:
         scores = scores.masked_fill(~attended, torch.finfo(scores.dtype).min)
-    probs = F.softmax(scores.float(), dim=-1).type_as(scores)
-    return F.dropout(probs, dropout) @ v
+    probs = F.softmax(scores, dim=-1, dtype=torch.float32).type_as(scores)
+    return dropout(probs, p) @ v
 
 
-def fused_attention(q: Tensor, k: Tensor, v: Tensor, attended, dropout: float) -> Tensor:
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, attended, p: float) -> Tensor:
     """torch's fused kernel; with `attended` None it can take its flash implementation.
+
+    On the CPU it has none with dropout, and its own fallback computes bf16 in float32: there the
+    reference is faster.
 
     Args:
         q, k, v: (B, H, T, W), H heads of width W.
         attended: bool (B, 1, 1, T), true at positions to attend to; None when nothing is padded.
-        dropout: on the attention weights, 0 outside training.
+        p: dropout of the attention weights, 0 outside training.
     """
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=attended, dropout_p=dropout)
+    if p > 0 and q.device.type == "cpu":
+        return reference_attention(q, k, v, attended, p)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=attended, dropout_p=p)
 
 
 class SelfAttention(nn.Module):
-    """BERT's self-attention, (B, T, C) -> (B, T, C), without the residual and its LayerNorm."""
+    """BERT's self-attention without the residual and its LayerNorm, (N, C) -> (N, C)."""
 
     def __init__(self, hidden: int, heads: int, dropout: float, impl: str = "fused"):
         super().__init__()
@@ -40,9 +48,8 @@ class SelfAttention(nn.Module):
         self.out_proj = nn.Linear(hidden, hidden)
         self.attend = fused_attention if impl == "fused" else reference_attention
 
-    def forward(self, x: Tensor, attended) -> Tensor:
-        batch, length, hidden = x.shape
-        qkv = self.qkv_proj(x).view(batch, length, 3, self.heads, hidden // self.heads)
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        qkv = layout.spread(self.qkv_proj(x)).unflatten(2, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, T, W)
-        x = self.attend(q, k, v, attended, self.dropout if self.training else 0.0)
-        return self.out_proj(x.transpose(1, 2).reshape(batch, length, hidden))
+        x = self.attend(q, k, v, layout.attended, self.dropout if self.training else 0.0)
+        return self.out_proj(layout.collect(x.transpose(1, 2)))

@@ -9,8 +9,11 @@ from typing import List, NamedTuple, Optional
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from fairseq_electra.modules.attention import SelfAttention
+from fairseq_electra.modules.dropout import Dropout
+from fairseq_electra.modules.layout import Layout, lay_out
 
 LAYER_NORM_EPS = 1e-12
 INIT_STD = 0.02
@@ -73,24 +76,30 @@ class Embeddings(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """One post-LayerNorm transformer layer, (B, T, C) -> (B, T, C)."""
+    """One post-LayerNorm transformer layer, (N, C) -> (N, C), N tokens in the given layout."""
 
     def __init__(self, size: EncoderSize, dropout: float, attention_dropout: float, attention: str):
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.self_attn = SelfAttention(size.hidden, size.heads, attention_dropout, attention)
         self.self_attn_layer_norm = nn.LayerNorm(size.hidden, eps=LAYER_NORM_EPS)
         self.fc1 = nn.Linear(size.hidden, size.ffn)
         self.fc2 = nn.Linear(size.ffn, size.hidden)
         self.final_layer_norm = nn.LayerNorm(size.hidden, eps=LAYER_NORM_EPS)
 
-    def forward(self, x: Tensor, attended: Optional[Tensor]) -> Tensor:
-        x = self.self_attn_layer_norm(x + self.dropout(self.self_attn(x, attended)))
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        x = self.self_attn_layer_norm(x + self.dropout(self.self_attn(x, layout)))
         return self.final_layer_norm(x + self.dropout(self.fc2(F.gelu(self.fc1(x)))))
 
 
 class Encoder(nn.Module):
-    """`embeddings_project` where the sizes differ, then the layers; takes embedded tokens."""
+    """`embeddings_project` where the sizes differ, then the layers; takes embedded tokens.
+
+    Args:
+        attention: "fused", which also leaves padding out of all that is computed, or "reference".
+        checkpoint_activations: compute each layer again in the backward pass instead of keeping
+            what it computed.
+    """
 
     def __init__(
         self,
@@ -99,9 +108,12 @@ class Encoder(nn.Module):
         dropout: float,
         attention_dropout: float,
         attention: str,
+        checkpoint_activations: bool = False,
     ):
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.pack = attention == "fused"
+        self.checkpoint_activations = checkpoint_activations
+        self.dropout = Dropout(dropout)
         self.layers = nn.ModuleList(
             EncoderLayer(size, dropout, attention_dropout, attention) for _ in range(size.layers)
         )
@@ -114,23 +126,29 @@ class Encoder(nn.Module):
     def forward(
         self, embedded: Tensor, padding_mask: Optional[Tensor], hiddens: Optional[List] = None
     ) -> Tensor:
-        """Embedded tokens (B, T, E) -> features (B, T, C).
+        """Embedded tokens (B, T, E) -> features (B, T, C); those of padding mean nothing.
 
         Args:
             padding_mask: bool (B, T), true at padding; None when nothing is padded.
             hiddens: a list that receives the layers' inputs and the last output, L + 1 in all.
         """
-        attended = None if padding_mask is None else ~padding_mask[:, None, None, :]
-        x = self.dropout(embedded)
+        layout = lay_out(*embedded.shape[:2], padding_mask, self.pack)
+        x = self.dropout(layout.collect(embedded))
         if self.embeddings_project is not None:
             x = self.embeddings_project(x)
         for layer in self.layers:
             if hiddens is not None:
-                hiddens.append(x)
-            x = layer(x, attended)
+                hiddens.append(layout.spread(x))
+            x = self.apply_layer(layer, x, layout)
+        x = layout.spread(x)
         if hiddens is not None:
             hiddens.append(x)
         return x
+
+    def apply_layer(self, layer: EncoderLayer, x: Tensor, layout: Layout) -> Tensor:
+        if self.checkpoint_activations and self.training:
+            return checkpoint(layer, x, layout, use_reentrant=False)
+        return layer(x, layout)
 
 
 def gather_positions(features: Tensor, positions: Tensor) -> Tensor:

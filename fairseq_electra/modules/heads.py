@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fairseq_electra.modules.dropout import Dropout
 from fairseq_electra.modules.encoder import LAYER_NORM_EPS, init_bert_weights, init_glorot
 
 
@@ -41,7 +42,7 @@ class ClassificationHead(nn.Module):
 
     def __init__(self, hidden: int, num_classes: int, dropout: float):
         super().__init__()
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out_proj = nn.Linear(hidden, num_classes)
         init_glorot(self.out_proj)
 

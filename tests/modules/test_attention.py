@@ -4,20 +4,28 @@ import pytest
 import torch
 
 from fairseq_electra.modules.attention import SelfAttention
+from fairseq_electra.modules.layout import Layout, lay_out
 
 
-@pytest.mark.parametrize("padded", [False, True])
-def test_fused_and_reference_agree_in_output_and_gradients(padded):
+def make_layout(lengths, longest, packed) -> Layout:
+    is_padding = torch.arange(longest) >= torch.tensor(lengths)[:, None]
+    return lay_out(len(lengths), longest, is_padding if is_padding.any() else None, packed)
+
+
+@pytest.mark.parametrize("lengths", [[7, 7], [7, 4]])
+@pytest.mark.parametrize("packed", [False, True])
+def test_fused_and_reference_agree_in_output_and_gradients(lengths, packed):
     torch.manual_seed(0)
     fused = SelfAttention(32, 4, dropout=0.0, impl="fused")
     reference = SelfAttention(32, 4, dropout=0.0, impl="reference")
     reference.load_state_dict(fused.state_dict())
-    attended = torch.tensor([[1] * 7, [1] * 4 + [0] * 3]).bool()[:, None, None] if padded else None
+    is_token = torch.arange(7) < torch.tensor(lengths)[:, None]  # (B, T)
     x = torch.randn(2, 7, 32)
     outputs = []
-    for module in (fused, reference):
+    for module, pack in ((fused, packed), (reference, False)):
         inputs = x.clone().requires_grad_()
-        out = module(inputs, attended)
+        layout = make_layout(lengths, 7, pack)
+        out = layout.spread(module(layout.collect(inputs), layout))[is_token]
         out.square().sum().backward()
         outputs.append((out, inputs.grad, module.qkv_proj.weight.grad))
     for ours, plain in zip(*outputs):
@@ -28,17 +36,17 @@ def test_fused_and_reference_agree_in_output_and_gradients(padded):
 def test_padding_changes_nothing_before_it(impl):
     torch.manual_seed(0)
     module = SelfAttention(32, 4, dropout=0.0, impl=impl)
-    x = torch.randn(1, 5, 32)
-    padded = torch.cat([x, torch.randn(1, 3, 32) * 100], dim=1)
-    attended = (torch.arange(8) < 5)[None, None, None]
-    torch.testing.assert_close(module(padded, attended)[:, :5], module(x, None))
+    x = torch.randn(5, 32)
+    padded = torch.cat([x, torch.randn(3, 32) * 100])
+    alone = module(x, make_layout([5], 5, packed=False))
+    torch.testing.assert_close(module(padded, make_layout([5], 8, packed=False))[:5], alone)
 
 
 def test_dropout_acts_on_the_weights_in_training_only():
     torch.manual_seed(0)
     for impl in ("fused", "reference"):
         module = SelfAttention(32, 4, dropout=0.5, impl=impl)
-        x = torch.randn(2, 6, 32)
-        assert not torch.equal(module(x, None), module(x, None))
+        x, layout = torch.randn(12, 32), make_layout([6, 6], 6, packed=True)
+        assert not torch.equal(module(x, layout), module(x, layout))
         module.eval()
-        assert torch.equal(module(x, None), module(x, None))
+        assert torch.equal(module(x, layout), module(x, layout))

@@ -1,0 +1,127 @@
+"""Options of the model, and the sizes of both networks that follow from them."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field, fields
+from typing import Optional
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from omegaconf import OmegaConf, open_dict
+
+from fairseq_electra.modules.attention import ATTENTION_IMPLS
+from fairseq_electra.modules.compiling import COMPILE_MODES
+from fairseq_electra.modules.encoder import EncoderSize
+
+PRECISIONS = ("float32", "bf16")
+HEAD_WIDTH = 64  # of the generator's attention heads (google-research/electra, pretrain)
+
+
+@dataclass
+class ElectraConfig(FairseqDataclass):
+    """Options of the model; the defaults are the paper's base size."""
+
+    encoder_layers: int = field(default=12, metadata={"help": "discriminator's layers"})
+    encoder_embed_dim: int = field(default=768, metadata={"help": "discriminator's hidden size"})
+    encoder_ffn_embed_dim: int = field(default=3072, metadata={"help": "discriminator's FFN size"})
+    encoder_attention_heads: int = field(
+        default=12, metadata={"help": "discriminator's attention heads"}
+    )
+    embedding_size: int = field(default=768, metadata={"help": "size of the embedding tables"})
+    generator_size: float = field(
+        default=1 / 3,
+        metadata={
+            "help": "generator's hidden size as a share of the discriminator's; its FFN is 4 times "
+            "its hidden size, its heads are 64 wide, its layers are as many, unless given"
+        },
+    )
+    generator_layers: Optional[int] = field(
+        default=None, metadata={"help": "generator's layers (default: the discriminator's)"}
+    )
+    generator_ffn_embed_dim: Optional[int] = field(
+        default=None, metadata={"help": "generator's FFN size (default: 4 x its hidden size)"}
+    )
+    generator_attention_heads: Optional[int] = field(
+        default=None,
+        metadata={"help": "generator's attention heads (default: 64 wide, at least one)"},
+    )
+    untie_embeddings: bool = field(
+        default=False, metadata={"help": "give the generator embedding tables of its own"}
+    )
+    max_positions: int = field(default=512, metadata={"help": "learned positions"})
+    dropout: float = field(default=0.1, metadata={"help": "dropout after embeddings and sublayers"})
+    attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention weights"})
+    temperature: float = field(
+        default=1.0, metadata={"help": "temperature of the generator's samples"}
+    )
+    disallow_correct: bool = field(
+        default=False, metadata={"help": "never sample the original token"}
+    )
+    attention: ChoiceEnum(ATTENTION_IMPLS) = field(
+        default="fused",
+        metadata={
+            "help": "fused: torch's kernels, and padding left out; reference: plain, for comparison"
+        },
+    )
+    precision: ChoiceEnum(PRECISIONS) = field(
+        default="float32",
+        metadata={
+            "help": "bf16: matrix products in bfloat16 (autocast), weights, losses, softmax and "
+            "sampling in float32, on GPU and CPU"
+        },
+    )
+    compile: ChoiceEnum(COMPILE_MODES) = field(
+        default="none",
+        metadata={"help": "torch.compile's mode for the pre-training step"},
+    )
+    checkpoint_activations: bool = field(
+        default=False,
+        metadata={"help": "compute layers again in the backward pass: less memory, a third more"},
+    )
+
+
+def generator_encoder_size(cfg: ElectraConfig) -> EncoderSize:
+    """Sizes of the generator, by the authors' rule (pretrain/pretrain_helpers and run_pretraining)
+    where the options do not say otherwise.
+
+    Raises:
+        ValueError: if the hidden size that `generator_size` gives has no whole heads.
+    """
+    hidden = round(cfg.encoder_embed_dim * cfg.generator_size)
+    heads = cfg.generator_attention_heads or max(1, hidden // HEAD_WIDTH)
+    if hidden < 1 or hidden % heads != 0:
+        raise ValueError(
+            f"--generator-size {cfg.generator_size:g} of --encoder-embed-dim "
+            f"{cfg.encoder_embed_dim} gives a hidden size of {hidden}, which {heads} heads do not "
+            f"divide: choose a share that gives a multiple of {HEAD_WIDTH} (or less than "
+            f"{2 * HEAD_WIDTH})"
+        )
+    layers = cfg.generator_layers or cfg.encoder_layers
+    return EncoderSize(layers, hidden, cfg.generator_ffn_embed_dim or 4 * hidden, heads)
+
+
+def discriminator_encoder_size(cfg: ElectraConfig) -> EncoderSize:
+    """Sizes of the discriminator.
+
+    Raises:
+        ValueError: if the heads do not divide the hidden size.
+    """
+    if cfg.encoder_embed_dim % cfg.encoder_attention_heads != 0:
+        raise ValueError(
+            f"--encoder-attention-heads {cfg.encoder_attention_heads} does not divide "
+            f"--encoder-embed-dim {cfg.encoder_embed_dim}"
+        )
+    return EncoderSize(
+        cfg.encoder_layers,
+        cfg.encoder_embed_dim,
+        cfg.encoder_ffn_embed_dim,
+        cfg.encoder_attention_heads,
+    )
+
+
+def fill_defaults(cfg):
+    """Give `cfg`, of a checkpoint that may be older than some options, their defaults."""
+    missing = [f for f in fields(ElectraConfig) if not hasattr(cfg, f.name)]
+    if missing:
+        with open_dict(cfg) if OmegaConf.is_config(cfg) else nullcontext():
+            for option in missing:
+                setattr(cfg, option.name, option.default)
+    return cfg
