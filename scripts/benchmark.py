@@ -1,0 +1,257 @@
+"""How fast it trains: this plugin, Hugging Face's ELECTRA and fairseq's RoBERTa in one run.
+
+    python scripts/benchmark.py [--out DIR] [--sizes small@128 base@512] [--parts step growth ...]
+
+Rounds are interleaved, so that a machine that drifts drifts for all; medians are compared. Writes
+benchmark.md, benchmark.json and benchmark.png, and rewrites them after each part.
+"""
+
+import argparse
+import logging
+import platform
+import statistics
+import sys
+import time
+from collections import defaultdict
+from datetime import date
+from pathlib import Path
+from typing import Callable, Dict, List
+
+import fairseq
+import torch
+
+from benchmark_contenders import (
+    HAS_TRANSFORMERS,
+    Contender,
+    Setting,
+    build_ours,
+    count_state_bytes,
+    list_contenders,
+    make_batches,
+    make_dictionary,
+)
+from benchmark_pipeline import measure_loading, measure_optimizer, measure_training
+from benchmark_report import write_report
+from benchmark_sentences import measure_padding
+
+PARTS = ("step", "growth", "padding", "optimizer", "loading", "train")
+PEAK_SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product is the machine's peak
+DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+GROWTH_TOKENS = (128, 256, 512)
+GROWTH_BATCHES = (8, 32, 128)
+
+
+def parse_args(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    on_gpu = torch.cuda.is_available()
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmark"), metavar="DIR")
+    parser.add_argument(
+        "--sizes",
+        nargs="+",
+        default=["small@128", "base@512"],
+        metavar="SIZE@TOKENS",
+        help="what to measure (default: small@128 base@512)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        nargs="+",
+        type=int,
+        metavar="N",
+        default=[128, 32] if on_gpu else [32, 2],
+        help="sentences a batch, for each of --sizes (default: 32 2 on a CPU, 128 32 on a GPU)",
+    )
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--rounds", type=int, default=5, help="counted steps of each (default 5)")
+    parser.add_argument("--vocab-size", type=int, default=30522, help="pieces (default 30522)")
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--device", default="cuda" if on_gpu else "cpu")
+    parser.add_argument(
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        default=on_gpu,
+        help="measure the compiled modes too, minutes more (default: on a GPU)",
+    )
+    args = parser.parse_args(argv)
+    if args.device == "cuda" and not on_gpu:
+        parser.error("--device cuda: torch sees no GPU; available: cpu")
+    if len(args.batch_size) == 1:
+        args.batch_size *= len(args.sizes)
+    if len(args.batch_size) != len(args.sizes):
+        parser.error(f"{len(args.batch_size)} --batch-size for {len(args.sizes)} --sizes")
+    args.settings = [read_setting(parser, args, *pair) for pair in zip(args.sizes, args.batch_size)]
+    return args
+
+
+def read_setting(parser, args: argparse.Namespace, size: str, batch: int) -> Setting:
+    """small@128 -> a Setting."""
+    name, _, tokens = size.partition("@")
+    if name not in ("tiny", "small", "base", "large") or not tokens.isdigit():
+        parser.error(f"--sizes {size}: give tiny, small, base or large, @ and tokens: small@128")
+    device = torch.device(args.device)
+    return Setting(name, int(tokens), batch, device, args.vocab_size, args.dropout)
+
+
+def describe_machine(device: str) -> Dict[str, str]:
+    """What the numbers depend on."""
+    name = platform.processor() or platform.machine()
+    if device == "cuda":
+        name = torch.cuda.get_device_name()
+    elif Path("/proc/cpuinfo").exists():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+        name = models[0] if models else name
+    versions = {"torch": torch.__version__, "fairseq": fairseq.__version__}
+    if HAS_TRANSFORMERS:
+        import transformers
+
+        versions["transformers"] = transformers.__version__
+    return {
+        "device": name,
+        "threads": str(torch.get_num_threads()),
+        "python": platform.python_version(),
+        **versions,
+        "date": date.today().isoformat(),
+    }
+
+
+def time_call(call: Callable[[], None], device: torch.device) -> float:
+    """Seconds of a call, the device's work included."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def interleave(calls: Dict[str, Callable[[], None]], rounds: int, device) -> Dict[str, List[float]]:
+    """Seconds of `rounds` calls of each, in turn; the first call of each is not counted."""
+    first = 0.0
+    for name, call in calls.items():
+        seconds = time_call(call, device)
+        print(f"  first step of {name}: {seconds:.1f} s", flush=True)
+        first += seconds
+    print(f"  {rounds} rounds, at most {rounds * first / 60:.1f} minutes", flush=True)
+    times = defaultdict(list)
+    for number in range(rounds):
+        start = time.perf_counter()
+        for name, call in calls.items():
+            times[name].append(time_call(call, device))
+        print(f"  round {number + 1}: {time.perf_counter() - start:.1f} s", flush=True)
+    return times
+
+
+def count_activations(contender: Contender, batch: Dict) -> int:
+    """Bytes that a step keeps for its backward pass, weights left out, each storage once."""
+    sizes, weights = {}, {p.untyped_storage().data_ptr() for p in contender.parameters}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        contender.step(batch)
+    return sum(sizes.values())
+
+
+def multiply(device: torch.device, dtype: str) -> Callable[[], None]:
+    """A matrix product of PEAK_SIDE, as large ones run at the machine's peak."""
+    side = PEAK_SIDE[device.type]
+    a, b = (torch.randn(side, side, device=device).to(DTYPES[dtype]) for _ in range(2))
+    return lambda: torch.mm(a, b)
+
+
+def measure_steps(setting: Setting, rounds: int, compiled: bool) -> Dict:
+    """Every contender and the matrix products at one setting."""
+    dictionary = make_dictionary(setting.vocab_size)
+    batches = make_batches(setting, dictionary)
+    built = [build() for build in list_contenders(setting, dictionary, compiled)]
+    contenders = {contender.name: contender for contender in built if contender is not None}
+    counter = iter(range(10**9))
+    calls = {
+        name: lambda c=contender: c.step(batches[next(counter) % len(batches)])
+        for name, contender in contenders.items()
+    }
+    calls |= {f"peak {dtype}": multiply(setting.device, dtype) for dtype in DTYPES}
+    times = interleave(calls, rounds, setting.device)
+    flops = 2 * PEAK_SIDE[setting.device.type] ** 3
+    peaks = {dtype: flops / statistics.median(times[f"peak {dtype}"]) for dtype in DTYPES}
+    rows = [
+        make_row(contender, times[name], setting, peaks[contender.dtype])
+        | {"activation_bytes": count_activations(contender, batches[0])}
+        for name, contender in contenders.items()
+    ]
+    return {"setting": setting.name, "peaks": peaks, "rows": rows, "rounds": rounds}
+
+
+def make_row(contender: Contender, seconds: List[float], setting: Setting, peak: float) -> Dict:
+    """The figures of one contender."""
+    tokens = setting.batch * setting.tokens
+    rate = tokens / statistics.median(seconds)
+    return {
+        "name": contender.name,
+        "tokens_per_second": rate,
+        "slowest": tokens / max(seconds),
+        "fastest": tokens / min(seconds),
+        "flops_per_token": contender.flops_per_token,
+        "share_of_peak": rate * contender.flops_per_token / peak,
+        "state_bytes": count_state_bytes(contender),
+        "tokens": tokens,
+    }
+
+
+def measure_growth(setting: Setting, rounds: int) -> List[Dict]:
+    """How the cost of our bf16 step grows with the tokens of a sentence, and with the batch."""
+    dictionary = make_dictionary(setting.vocab_size)
+    plan = [(tokens, max(1, 4096 // tokens)) for tokens in GROWTH_TOKENS]
+    plan += [(setting.tokens, batch) for batch in GROWTH_BATCHES]
+    rows = []
+    for tokens, batch in plan:
+        here = Setting(
+            setting.size, tokens, batch, setting.device, setting.vocab_size, setting.dropout
+        )
+        contender = build_ours(here, dictionary, precision="bf16")
+        batches = make_batches(here, dictionary, 1)
+        call = {here.name: lambda c=contender, b=batches: c.step(b[0])}
+        seconds = interleave(call, rounds, setting.device)[here.name]
+        rate = here.batch * here.tokens / statistics.median(seconds)
+        flops = rate * contender.flops_per_token
+        rows.append({"name": here.name, "tokens_per_second": rate, "flops_per_second": flops})
+    return rows
+
+
+def run_parts(args: argparse.Namespace) -> Dict:
+    """Measure part by part, and write what there is after each."""
+    result = {"machine": describe_machine(args.device), "command": args.command}
+    measures = {
+        "step": lambda: [measure_steps(s, args.rounds, args.compile) for s in args.settings],
+        "growth": lambda: measure_growth(args.settings[0], args.rounds),
+        "padding": lambda: measure_padding(args.settings[0], args.rounds, interleave),
+        "optimizer": lambda: measure_optimizer(args.settings[-1], args.rounds, interleave),
+        "loading": lambda: measure_loading(args.settings[0]),
+        "train": lambda: measure_training(args.settings[0], interleave),
+    }
+    if not HAS_TRANSFORMERS:
+        print("Hugging Face: not run, transformers is not installed (pip install -e '.[hf]')")
+    for part in args.parts:
+        print(f"{part} ...", flush=True)
+        result[part] = measures[part]()
+        write_report(result, args.out)
+    return result
+
+
+def main(argv=None) -> None:
+    args = parse_args(argv)
+    logging.disable(logging.INFO)
+    given = sys.argv[1:] if argv is None else argv
+    args.command = " ".join(["python scripts/benchmark.py", *given])
+    args.out.mkdir(parents=True, exist_ok=True)
+    run_parts(args)
+    print((args.out / "benchmark.md").read_text())
+
+
+if __name__ == "__main__":
+    main()

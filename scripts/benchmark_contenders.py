@@ -1,0 +1,296 @@
+"""What the benchmark compares: training steps of this plugin, of Hugging Face and of fairseq.
+
+In: a Setting (size, tokens, batch). Out: Contenders, whose `step(batch)` is one whole update of
+forward pass, loss, backward pass, clipping and optimizer.
+"""
+
+import argparse
+import importlib.util
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Callable, Dict, List, NamedTuple, Optional
+
+import torch
+from fairseq.criterions.masked_lm import MaskedLmConfig, MaskedLmLoss
+from fairseq.data import Dictionary
+from fairseq.models.roberta.model import RobertaModel, base_architecture
+from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
+from fairseq.utils import apply_to_sample
+
+from count_flops import electra_flops, masked_lm_flops
+from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterionConfig
+from fairseq_electra.data.pick_dataset import PickDataset, max_picks
+from fairseq_electra.models.electra import ElectraModel
+from fairseq_electra.models.electra_config import ElectraConfig
+from fairseq_electra.optim.electra_adam import ElectraAdam, ElectraAdamConfig
+from flops import read_arch
+
+MASK_PROB = 0.15
+RATE = 1e-4
+HAS_TRANSFORMERS = importlib.util.find_spec("transformers") is not None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One measurement: a size of the paper, what a batch holds, and where it runs."""
+
+    size: str  # "small", an arch electra_small
+    tokens: int  # a sentence
+    batch: int  # sentences
+    device: torch.device
+    vocab_size: int
+    dropout: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.size}@{self.tokens}, batch {self.batch}"
+
+
+class Contender(NamedTuple):
+    """Something that trains: what it does with a batch, and what a token costs it."""
+
+    name: str
+    dtype: str  # of its matrix products
+    step: Callable[[Dict], None]
+    flops_per_token: float
+    parameters: List[torch.nn.Parameter]
+    optimizer: torch.optim.Optimizer
+
+
+class Task:
+    """All that criterions and models of fairseq ask of a task here."""
+
+    def __init__(self, dictionary: Dictionary):
+        self.source_dictionary = self.target_dictionary = self.dictionary = dictionary
+        self.trains_generator = True
+
+
+def make_dictionary(vocab_size: int) -> Dictionary:
+    """fairseq's specials, words without meaning, `<mask>`: `vocab_size` entries in all."""
+    dictionary = Dictionary()
+    for word in range(vocab_size - len(dictionary) - 1):
+        dictionary.add_symbol(f"w{word}")
+    dictionary.add_symbol("<mask>")
+    return dictionary
+
+
+def make_batches(setting: Setting, dictionary: Dictionary, number: int = 4) -> List[Dict]:
+    """Batches of random words as `--task electra` makes them, on the device."""
+    count = number * setting.batch
+    generator = torch.Generator().manual_seed(1)
+    shape = (count, setting.tokens)
+    tokens = torch.randint(4, len(dictionary) - 1, shape, generator=generator)
+    tokens[:, 0], tokens[:, -1] = dictionary.bos(), dictionary.eos()
+    limit = max_picks(MASK_PROB, setting.tokens)
+    dataset = PickDataset(tokens, [setting.tokens] * count, dictionary, MASK_PROB, limit)
+    batches = []
+    for start in range(0, count, setting.batch):
+        batch = dataset.collater([dataset[i] for i in range(start, start + setting.batch)])
+        batches.append(apply_to_sample(lambda tensor: tensor.to(setting.device), batch))
+    return batches
+
+
+def count_state_bytes(contender: Contender) -> int:
+    """Bytes of weights, gradients and the optimizer's state, after a step."""
+    states = contender.optimizer.state.values()
+    states = [x for state in states for x in state.values() if torch.is_tensor(x)]
+    weights = sum(2 * p.numel() * p.element_size() for p in contender.parameters)
+    return weights + sum(x.numel() * x.element_size() for x in states)
+
+
+def make_update(optimizer) -> Callable[[torch.Tensor], None]:
+    """Backward pass, clipping, optimizer: how fairseq's trainer ends an update."""
+
+    def update(loss: torch.Tensor) -> None:
+        optimizer.backward(loss)
+        optimizer.clip_grad_norm(1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return update
+
+
+def build_ours(setting: Setting, dictionary: Dictionary, **options) -> Contender:
+    """This plugin's model, criterion and optimizer; `options` of ElectraConfig."""
+    size, generator_size = read_arch(f"electra_{setting.size}")
+    torch.manual_seed(0)
+    cfg = ElectraConfig(
+        encoder_layers=size.layers,
+        encoder_embed_dim=size.hidden,
+        encoder_ffn_embed_dim=size.ffn,
+        encoder_attention_heads=size.heads,
+        embedding_size=size.embedding,
+        generator_size=generator_size,
+        max_positions=max(512, setting.tokens),
+        dropout=setting.dropout,
+        attention_dropout=setting.dropout,
+        **options,
+    )
+    model = ElectraModel(cfg, dictionary, pretrain=True).to(setting.device).train()
+    criterion = ElectraCriterion(ElectraCriterionConfig(), Task(dictionary))
+    parameters = list(model.parameters())
+    optimizer = ElectraAdam(ElectraAdamConfig(lr=[RATE]), parameters)
+    update = make_update(optimizer)
+
+    def step(batch: Dict) -> None:
+        loss, sample_size, _ = criterion(model, batch)
+        update(loss / sample_size)
+
+    flops = electra_flops(size, generator_size, setting.vocab_size, setting.tokens, MASK_PROB)
+    name = ", ".join(["fairseq_electra", *describe(options)])
+    dtype = str(options.get("precision", "float32"))
+    return Contender(name, dtype, step, sum(flops.values()), parameters, optimizer.optimizer)
+
+
+def describe(options: Dict) -> List[str]:
+    """Options as the table names them."""
+    words = [str(options.get("precision", "float32"))]
+    if "compile" in options:
+        words.append(f"--compile {options['compile']}")
+    if options.get("attention") == "reference":
+        words.append("--attention reference")
+    if options.get("checkpoint_activations"):
+        words.append("--checkpoint-activations")
+    return words
+
+
+def mix(setting: Setting, dtype: str):
+    """Autocast to bf16, or nothing."""
+    if dtype == "bf16":
+        return torch.autocast(setting.device.type, torch.bfloat16)
+    return nullcontext()
+
+
+def build_roberta(setting: Setting, dictionary: Dictionary, dtype: str) -> Contender:
+    """fairseq's stock RoBERTa with the discriminator's sizes, `masked_lm` and `adam`."""
+    size, _ = read_arch(f"electra_{setting.size}")
+    torch.manual_seed(0)
+    args = argparse.Namespace(
+        encoder_layers=size.layers,
+        encoder_embed_dim=size.hidden,
+        encoder_ffn_embed_dim=size.ffn,
+        encoder_attention_heads=size.heads,
+        max_positions=max(512, setting.tokens),
+        dropout=setting.dropout,
+        attention_dropout=setting.dropout,
+    )
+    base_architecture(args)
+    task = Task(dictionary)
+    model = RobertaModel.build_model(args, task).to(setting.device).train()
+    criterion = MaskedLmLoss(MaskedLmConfig(tpu=False), task)
+    parameters = list(model.parameters())
+    optimizer = FairseqAdam(
+        FairseqAdamConfig(lr=[RATE], adam_betas="(0.9, 0.999)", adam_eps=1e-6), parameters
+    )
+    update = make_update(optimizer)
+    mask, pad = dictionary.index("<mask>"), dictionary.pad()
+
+    def step(batch: Dict) -> None:
+        tokens, picked = batch["net_input"]["src_tokens"], batch["net_input"]["picked"]
+        is_picked = torch.zeros_like(tokens, dtype=torch.bool).scatter_(1, picked, True)
+        sample = {
+            "net_input": {"src_tokens": tokens.masked_fill(is_picked, mask), "src_lengths": None},
+            "target": tokens.masked_fill(~is_picked, pad),
+        }
+        with mix(setting, dtype):
+            loss, sample_size, _ = criterion(model, sample | {"ntokens": 0, "nsentences": 0})
+        update(loss / sample_size)
+
+    flops = masked_lm_flops(size.as_roberta(), setting.vocab_size, setting.tokens, MASK_PROB)
+    name = f"fairseq's RoBERTa, {dtype}" + (" autocast" if dtype == "bf16" else "")
+    return Contender(name, dtype, step, sum(flops.values()), parameters, optimizer.optimizer)
+
+
+def build_hugging_face(
+    setting: Setting, dictionary: Dictionary, dtype: str, attention: str
+) -> Optional[Contender]:
+    """transformers' two classes trained jointly, as its users do; None without transformers.
+
+    ElectraForMaskedLM makes logits of every position; embeddings are shared; torch's fused AdamW.
+    """
+    if not HAS_TRANSFORMERS:
+        return None
+    from transformers import ElectraConfig as HuggingFaceConfig
+    from transformers import ElectraForMaskedLM, ElectraForPreTraining
+
+    size, generator_size = read_arch(f"electra_{setting.size}")
+    small = size.generator(generator_size)
+    torch.manual_seed(0)
+
+    def configure(network) -> HuggingFaceConfig:
+        return HuggingFaceConfig(
+            vocab_size=setting.vocab_size,
+            embedding_size=size.embedding,
+            hidden_size=network.hidden,
+            num_hidden_layers=network.layers,
+            num_attention_heads=network.heads,
+            intermediate_size=network.ffn,
+            max_position_embeddings=max(512, setting.tokens),
+            hidden_dropout_prob=setting.dropout,
+            attention_probs_dropout_prob=setting.dropout,
+            attn_implementation=attention,
+        )
+
+    generator = ElectraForMaskedLM(configure(small)).to(setting.device).train()
+    discriminator = ElectraForPreTraining(configure(size)).to(setting.device).train()
+    generator.electra.embeddings = discriminator.electra.embeddings
+    generator.tie_weights()
+    parameters = list({*generator.parameters(), *discriminator.parameters()})
+    optimizer = torch.optim.AdamW(parameters, lr=RATE, eps=1e-6, weight_decay=0.01, fused=True)
+    mask = dictionary.index("<mask>")
+
+    def step(batch: Dict) -> None:
+        tokens, picked = batch["net_input"]["src_tokens"], batch["net_input"]["picked"]
+        is_picked = torch.zeros_like(tokens, dtype=torch.bool).scatter_(1, picked, True)
+        with mix(setting, dtype):
+            masked = generator(
+                input_ids=tokens.masked_fill(is_picked, mask),
+                attention_mask=torch.ones_like(tokens),
+                labels=tokens.masked_fill(~is_picked, -100),
+            )
+            corrupted = replace(tokens, is_picked, masked.logits)
+            judged = discriminator(
+                input_ids=corrupted,
+                attention_mask=torch.ones_like(tokens),
+                labels=corrupted.ne(tokens).long(),
+            )
+            loss = masked.loss + 50 * judged.loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+
+    flops = electra_flops(size, generator_size, setting.vocab_size, setting.tokens, MASK_PROB)
+    name = f"Hugging Face {attention}, {dtype}"
+    return Contender(name, dtype, step, sum(flops.values()), parameters, optimizer)
+
+
+@torch.no_grad()
+def replace(tokens: torch.Tensor, is_picked: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Samples of the generator at the picked positions, with Gumbel noise."""
+    there = logits[is_picked].float()
+    noise = -torch.log(-torch.log(torch.rand_like(there).clamp_(min=1e-9)))
+    return tokens.masked_scatter(is_picked, (there + noise).argmax(-1))
+
+
+def list_contenders(setting: Setting, dictionary: Dictionary, compiled: bool) -> List[Callable]:
+    """Functions that build everything that is measured at a setting, the fastest kind last."""
+    modes = [{}, {"precision": "bf16"}, {"attention": "reference"}]
+    modes.append({"precision": "bf16", "checkpoint_activations": True})
+    if compiled:
+        graphs = ["reduce-overhead"] if setting.device.type == "cuda" else []
+        modes += [
+            {"precision": precision, "compile": mode}
+            for mode in ["default", *graphs]
+            for precision in ("float32", "bf16")
+        ]
+    builders = [lambda mode=mode: build_ours(setting, dictionary, **mode) for mode in modes]
+    for dtype in ("float32", "bf16"):
+        for attention in ("eager", "sdpa"):
+            builders.append(
+                lambda dtype=dtype, attention=attention: build_hugging_face(
+                    setting, dictionary, dtype, attention
+                )
+            )
+        builders.append(lambda dtype=dtype: build_roberta(setting, dictionary, dtype))
+    return builders
