@@ -22,6 +22,8 @@ from fairseq_electra.modules.corruption import (
 )
 from fairseq_electra.modules.encoder import Embeddings, Encoder, EncoderSize, gather_positions
 from fairseq_electra.modules.heads import ClassificationHead, DiscriminatorHead, GeneratorHead
+from fairseq_electra.modules.token_types import mark_second_sentence
+from fairseq_electra.optim.layerwise import mark_depths
 
 HEAD_WIDTH = 64  # of the generator's attention heads (google-research/electra, pretrain)
 
@@ -161,7 +163,7 @@ class ElectraModel(BaseFairseqModel):
     def __init__(self, cfg: ElectraConfig, dictionary, pretrain: bool):
         super().__init__()
         self.cfg = cfg
-        self.pad_idx = dictionary.pad()
+        self.pad_idx, self.eos_idx = dictionary.pad(), dictionary.eos()
         self.mask_idx = dictionary.index("<mask>")
         if pretrain and self.mask_idx == dictionary.unk():
             raise ValueError("the dictionary has no <mask>: pre-train with --task electra")
@@ -173,6 +175,7 @@ class ElectraModel(BaseFairseqModel):
         self.generator = Generator(cfg, num_tokens) if pretrain else None
         self.discriminator_head = DiscriminatorHead(size.hidden) if pretrain else None
         self.classification_heads = nn.ModuleDict()
+        mark_depths([self.embeddings, self.encoder.embeddings_project], self.encoder.layers)
 
     @classmethod
     def build_model(cls, cfg: ElectraConfig, task) -> "ElectraModel":
@@ -248,6 +251,8 @@ class ElectraModel(BaseFairseqModel):
         """The discriminator on tokens as they are, with the arguments of fairseq's RobertaModel.
 
         Args:
+            token_types: (B, T) 0 or 1; None marks the second sentence if a head is named, as
+                fairseq's sentence tasks do not, and otherwise none.
             head_input: what the named head takes beside the features.
 
         Returns:
@@ -257,6 +262,8 @@ class ElectraModel(BaseFairseqModel):
         """
         hiddens = [] if return_all_hiddens else None
         padding_mask = src_tokens.eq(self.pad_idx)
+        if token_types is None and classification_head_name is not None:
+            token_types = mark_second_sentence(src_tokens, self.eos_idx, self.pad_idx)
         x = self.encoder(self.embeddings(src_tokens, token_types), padding_mask, hiddens)
         if classification_head_name is not None:
             x = self.classification_heads[classification_head_name](x, **head_input)
