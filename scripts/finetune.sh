@@ -5,8 +5,8 @@
 #   SIZE=small [MODEL=electra|roberta] scripts/finetune.sh TASK_BIN SAVE_DIR CHECKPOINT [options]
 #
 # TASK_BIN: from scripts/prepare_task.sh. CHECKPOINT: of pre-training, or none to start from random
-# weights. EPOCHS (default 3), BATCH (default 32), LAYER_DECAY (default by SIZE; not for RoBERTa).
-# Run again to resume. RoBERTa gets the same optimizer and settings otherwise.
+# weights. EPOCHS (default 3), BATCH (default 32), LAYER_DECAY (default 0.8; large: 0.9).
+# Run again to resume. RoBERTa gets the same optimizer and settings.
 set -euo pipefail
 if [ $# -lt 3 ] || { [ ! -f "$1/label/dict.txt" ] && [ ! -f "$1/label/train.label" ]; }; then
     echo "usage: SIZE=small MODEL=electra $0 TASK_BIN SAVE_DIR CHECKPOINT|none [options]" >&2
@@ -20,12 +20,10 @@ TASK=$1 SAVE_DIR=$2 CHECKPOINT=$3
 shift 3
 
 case ${MODEL:-electra} in
-    electra)
-        ARCH=(--arch "electra_$SIZE" --layerwise-lr-decay "${LAYER_DECAY:-$FINETUNE_LAYER_DECAY}")
-        ;;
+    electra) ARCH=(--arch "electra_$SIZE") ;;
     roberta) # its pairs are <s> a </s></s> b </s>, as fairseq's own recipe has them
         ARCH=(
-            --arch roberta --encoder-layers "$LAYERS" --encoder-embed-dim "$HIDDEN"
+            --arch roberta_layerwise --encoder-layers "$LAYERS" --encoder-embed-dim "$HIDDEN"
             --encoder-ffn-embed-dim "$FFN" --encoder-attention-heads "$HEADS"
             --separator-token 2
         )
@@ -55,6 +53,7 @@ train "$TASK" --user-dir "$ROOT/fairseq_electra" --save-dir "$SAVE_DIR" \
     --task sentence_prediction --criterion sentence_prediction "${ARCH[@]}" "${START[@]}" \
     "${GOAL[@]}" --init-token 0 --max-positions 512 \
     --optimizer electra_adam --lr "$FINETUNE_LR" --clip-norm 1.0 \
+    --layerwise-lr-decay "${LAYER_DECAY:-$FINETUNE_LAYER_DECAY}" \
     --lr-scheduler electra_decay --warmup-updates $((UPDATES / 10)) --max-update "$UPDATES" \
     --batch-size "$FINETUNE_BATCH" --required-batch-size-multiple 1 --num-workers 0 $DEVICE \
     --distributed-world-size 1 \

@@ -17,7 +17,6 @@ from fairseq.tasks import FairseqTask
 import fairseq_electra  # noqa: F401 (registers the model)
 
 BATCH = 64  # texts
-PADDING = "madeupword"  # fairseq's filling of a dictionary
 
 
 class Predictor(NamedTuple):
@@ -63,20 +62,13 @@ def compute_logits(predictor: Predictor, split: str) -> torch.Tensor:
     return logits
 
 
-def list_classes(task: FairseqTask) -> List[str]:
-    """Names of the classes in the order of the head's outputs."""
-    dictionary = task.label_dictionary
-    names = dictionary.symbols[dictionary.nspecial :]
-    return [name for name in names if not name.startswith(PADDING)]
-
-
 def predict(predictor: Predictor, split: str) -> List[str]:
     """A class, or a number as the head gives it, for each text."""
     logits = compute_logits(predictor, split)
     if predictor.task.cfg.regression_target:
         return [f"{value:.6f}" for value in logits[:, 0].tolist()]
-    names = list_classes(predictor.task)
-    return [names[number] for number in logits.argmax(1).tolist()]
+    dictionary = predictor.task.label_dictionary
+    return [dictionary[dictionary.nspecial + number] for number in logits.argmax(1).tolist()]
 
 
 def main() -> None:

@@ -13,6 +13,7 @@ from fairseq.models import BaseFairseqModel, register_model, register_model_arch
 from torch import Tensor, nn
 
 from fairseq_electra.checkpoint import adapt_state_dict, fingerprint
+from fairseq_electra.data.classes import check_classes
 from fairseq_electra.modules.attention import ATTENTION_IMPLS
 from fairseq_electra.modules.corruption import (
     corrupt_tokens,
@@ -180,6 +181,7 @@ class ElectraModel(BaseFairseqModel):
     @classmethod
     def build_model(cls, cfg: ElectraConfig, task) -> "ElectraModel":
         """Build for fairseq; only a task that says so (`trains_generator`) gets the generator."""
+        check_classes(task)
         return cls(cfg, task.source_dictionary, getattr(task, "trains_generator", False))
 
     def forward(self, src_tokens: Tensor, picked: Optional[Tensor] = None, **net_input):

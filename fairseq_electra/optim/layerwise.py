@@ -81,7 +81,7 @@ def make_groups(
     if depths == [0]:
         raise ValueError(
             f"--layerwise-lr-decay {decay:g} needs a model that says how deep its layers lie: "
-            "--arch electra_small and the other electra sizes do"
+            "--arch electra_small and the other sizes do, and --arch roberta_layerwise"
         )
     groups = []
     for depth in depths:
