@@ -140,9 +140,9 @@ def read_split(path: Path, task: GlueTask, labelled: bool) -> Tuple[Table, List[
             skipped.append(number)
             continue
         table.lines.append(number)
-        table.texts.append(tuple(fields[places[name]] for name in task.texts))
+        table.texts.append(tuple(fields[places[name]].strip() for name in task.texts))
         if labelled:
-            table.labels.append(fields[places[task.label]])
+            table.labels.append(fields[places[task.label]].strip())
     if skipped and not labelled:
         raise ValueError(f"{path}, line {skipped[0]}: not {width} columns, as the header has")
     if not table.texts:
