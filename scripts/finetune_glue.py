@@ -167,6 +167,7 @@ def run_seed(
     run_dir = settings.out_dir / task.name / f"seed-{seed}"
     scores_file = run_dir / "scores.json"
     if not scores_file.exists():
+        print(f"{task.name} seed {seed}: fine-tuning, see {run_dir}/train.log", flush=True)
         train(task, task_bin, run_dir, seed, settings)
         scores = judge(task, task_bin, run_dir, tables)
         (run_dir / "checkpoint_best.pt").unlink(missing_ok=True)  # as the authors, the last counts
