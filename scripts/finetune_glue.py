@@ -10,15 +10,16 @@ import json
 import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from fairseq import checkpoint_utils
 
 from fairseq_electra.data.tokenizer import load_tokenizer
-from fairseq_electra.new_folder import new_folder
+from fairseq_electra.new_folder import exit_on_signals, new_folder
 from glue_metrics import measure, predict_majority
 from glue_tasks import LARGEST, GlueTask, as_training_data, find_tasks, read_task
 from predict_sentences import load_predictor, predict
@@ -112,18 +113,29 @@ def train(task: GlueTask, task_bin: Path, run_dir: Path, seed: int, settings: Se
         *task.report.split(),
         *settings.options,
     ]
-    environment = {"EPOCHS": str(task.epochs), **os.environ}
-    done = subprocess.run(
-        [str(word) for word in command],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-    )
-    if done.returncode != 0:
-        raise SystemExit(f"finetune_glue.sh: {run_dir}: {explain_failure(done.stdout)}")
+    returncode, log = run_quietly([str(word) for word in command], {"EPOCHS": str(task.epochs)})
+    if returncode != 0:
+        raise SystemExit(f"finetune_glue.sh: {run_dir}: {explain_failure(log)}")
+
+
+def run_quietly(command: List[str], defaults: Dict[str, str]) -> Tuple[int, str]:
+    """Exit status and output of a command, which ends with this program if that is killed."""
+    with exit_on_signals():
+        process = subprocess.Popen(
+            command,
+            env={**defaults, **os.environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        try:
+            log, _ = process.communicate()
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+    return process.returncode, log
 
 
 def explain_failure(log: str) -> str:

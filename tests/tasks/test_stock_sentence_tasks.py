@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from data_bin import binarize
+from predict_sentences import load_predictor
 from tiny import TINY_OPTIONS, USER_DIR, make_dictionary
 
 WORDS = [f"w{number}" for number in range(12)]
@@ -124,3 +125,11 @@ def test_classes_report_what_is_asked_and_too_few_are_refused(run_command, check
     )
     assert done.returncode != 0
     assert f"--num-classes 1, but {tmp_path / 'label' / 'dict.txt'} has 2 labels" in done.output
+
+
+@pytest.mark.slow
+def test_predicting_with_a_checkpoint_of_pre_training_is_refused(checkpoint, tmp_path):
+    with pytest.raises(ValueError, match="is of --task electra: fine-tune it"):
+        load_predictor(checkpoint, tmp_path)
+    with pytest.raises(ValueError, match=r"gone\.pt: no such checkpoint"):
+        load_predictor(tmp_path / "gone.pt", tmp_path)
