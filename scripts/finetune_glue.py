@@ -68,9 +68,10 @@ def find_data(checkpoint: str, given: Optional[str]) -> Path:
 
 def claim_folder(settings: Settings) -> None:
     """Note in OUT_DIR what its runs start from; ValueError if it holds runs of something else."""
+    given = settings.checkpoint
     start = {
-        "checkpoint": settings.checkpoint,
-        "data": str(settings.data),
+        "checkpoint": given if given == "none" else str(Path(given).resolve()),
+        "data": str(settings.data.resolve()),
         "MODEL": os.environ.get("MODEL", "electra"),
         "SIZE": os.environ.get("SIZE", "small"),
     }
@@ -86,8 +87,8 @@ def claim_folder(settings: Settings) -> None:
         raise ValueError(f"{settings.out_dir} holds runs of {differ}: name another OUT_DIR")
 
 
-def prepare(task: GlueTask, tables: Dict[str, Table], settings: Settings) -> Path:
-    """Make the task's data once; prints what was cut, empty or skipped."""
+def prepare(task: GlueTask, tables: Dict[str, Table], settings: Settings) -> None:
+    """Make the task's data, OUT_DIR/TASK/bin, once; prints what was cut or empty."""
     task_bin = settings.out_dir / task.name / "bin"
     if not task_bin.is_dir():
         tokenizer = load_tokenizer(settings.data)
@@ -96,7 +97,6 @@ def prepare(task: GlueTask, tables: Dict[str, Table], settings: Settings) -> Pat
             counts = write_task(data, task.labels, tokenizer, MAX_TOKENS, folder)
         sizes = ", ".join(f"{split} {len(table.texts)}" for split, table in data.items())
         print(f"{task.name}: {sizes} texts, {counts}", flush=True)
-    return task_bin
 
 
 def report_skipped(skipped: Dict[Path, List[int]]) -> None:
@@ -172,10 +172,9 @@ def judge(task: GlueTask, task_bin: Path, run_dir: Path, tables: Dict[str, Table
     return scores
 
 
-def run_seed(
-    task: GlueTask, task_bin: Path, seed: int, tables: Dict[str, Table], settings: Settings
-) -> None:
+def run_seed(task: GlueTask, seed: int, tables: Dict[str, Table], settings: Settings) -> None:
     """Train, predict, measure, once: scores.json is written last."""
+    task_bin = settings.out_dir / task.name / "bin"
     run_dir = settings.out_dir / task.name / f"seed-{seed}"
     scores_file = run_dir / "scores.json"
     if not scores_file.exists():
@@ -199,15 +198,24 @@ def measure_majority(task: GlueTask, tables: Dict[str, Table]) -> dict:
     return majority
 
 
-def run_task(task: GlueTask, settings: Settings) -> None:
-    """All seeds of one task."""
+def start_task(task: GlueTask, settings: Settings) -> Dict[str, Table]:
+    """Read a task's files, make its data, note what knowing nothing gives."""
     tables, skipped = read_task(settings.glue_dir, task)
     report_skipped(skipped)
-    task_bin = prepare(task, tables, settings)
+    prepare(task, tables, settings)
     majority = json.dumps(measure_majority(task, tables)) + "\n"
     (settings.out_dir / task.name / "majority.json").write_text(majority, "utf-8")
+    return tables
+
+
+def run_all(tasks: List[GlueTask], settings: Settings) -> None:
+    """Every task with the first seed, then with the next: a part of the runs is a result too."""
+    started = [(task, start_task(task, settings)) for task in tasks]
     for seed in settings.seeds:
-        run_seed(task, task_bin, seed, tables, settings)
+        for task, tables in started:
+            run_seed(task, seed, tables, settings)
+    for task in tasks:
+        copy_best_test(task, settings.out_dir)
 
 
 def copy_best_test(task: GlueTask, out_dir: Path) -> None:
@@ -257,9 +265,7 @@ def main(argv: Optional[List[str]] = None) -> None:
             options=args.options,
         )
         claim_folder(settings)
-        for task in tasks:
-            run_task(task, settings)
-            copy_best_test(task, settings.out_dir)
+        run_all(tasks, settings)
         results = summarize(settings.out_dir)
         print(write_results(results, settings.out_dir), end="")
     except (ValueError, OSError) as error:
