@@ -106,7 +106,8 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="[NAME=]OUT_DIR", help="of finetune_glue.sh")
     args = parser.parse_args()
     try:
-        print(format_table({name: summarize(path) for name, path in map(split_name, args.runs)}))
+        models = {name: summarize(path) for name, path in map(split_name, args.runs)}
+        print(format_table(models), end="")
     except (ValueError, OSError) as error:
         raise SystemExit(f"summarize_glue.py: {error}") from None
 
