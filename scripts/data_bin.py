@@ -11,10 +11,11 @@ from fairseq import options
 from fairseq_cli import preprocess
 
 SPLITS = ("train", "valid", "test")
+SECOND = {"valid": "valid1", "test": "test1"}  # where a task has two held-out sets, as MNLI
 
 
 def binarize(pieces_dir: Path, dictionary: Path, out_dir: Path, workers: int) -> None:
-    """Turn pieces_dir/train, valid and test, where present, into out_dir/*.bin and *.idx."""
+    """Turn pieces_dir/train, valid, test (valid1, test1), where present, into *.bin and *.idx."""
     args = options.get_preprocessing_parser().parse_args(
         [
             *("--only-source", "--srcdict", str(dictionary), "--destdir", str(out_dir)),
@@ -34,5 +35,10 @@ def binarize(pieces_dir: Path, dictionary: Path, out_dir: Path, workers: int) ->
 
 def list_prefixes(pieces_dir: Path) -> List[str]:
     """--trainpref and its sisters for the splits that are there."""
-    found = [split for split in SPLITS if (pieces_dir / split).exists()]
-    return [word for split in found for word in (f"--{split}pref", str(pieces_dir / split))]
+    words = []
+    for split in SPLITS:
+        paths = [pieces_dir / name for name in (split, SECOND.get(split)) if name]
+        found = [str(path) for path in paths if path.exists()]
+        if found:
+            words += [f"--{split}pref", ",".join(found)]
+    return words

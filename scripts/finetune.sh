@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
-# Fine-tune on sentences with fairseq's stock sentence_prediction task and the paper's settings.
+# Fine-tune on sentences or pairs with fairseq's stock sentence_prediction task and the paper's
+# settings, on one device.
 #
 #   SIZE=small [MODEL=electra|roberta] scripts/finetune.sh TASK_BIN SAVE_DIR CHECKPOINT [options]
 #
 # TASK_BIN: from scripts/prepare_task.sh. CHECKPOINT: of pre-training, or none to start from random
-# weights. EPOCHS (default 3), BATCH (default 32). RoBERTa gets the same optimizer and settings.
+# weights. EPOCHS (default 3), BATCH (default 32), LAYER_DECAY (default 0.8; large: 0.9).
+# Run again to resume. RoBERTa gets the same optimizer and settings.
 set -euo pipefail
-if [ $# -lt 3 ] || [ ! -f "$1/label/dict.txt" ]; then
+if [ $# -lt 3 ] || { [ ! -f "$1/label/dict.txt" ] && [ ! -f "$1/label/train.label" ]; }; then
     echo "usage: SIZE=small MODEL=electra $0 TASK_BIN SAVE_DIR CHECKPOINT|none [options]" >&2
-    [ $# -lt 3 ] || echo "no label/dict.txt in '$1': make it with scripts/prepare_task.sh" >&2
+    [ $# -lt 3 ] || echo "no labels in '$1/label': make it with scripts/prepare_task.sh" >&2
     exit 2
 fi
 source "$(dirname "$0")/env.sh"
@@ -19,34 +21,40 @@ shift 3
 
 case ${MODEL:-electra} in
     electra) ARCH=(--arch "electra_$SIZE") ;;
-    roberta)
+    roberta) # its pairs are <s> a </s></s> b </s>, as fairseq's own recipe has them
         ARCH=(
-            --arch roberta --encoder-layers "$LAYERS" --encoder-embed-dim "$HIDDEN"
+            --arch roberta_layerwise --encoder-layers "$LAYERS" --encoder-embed-dim "$HIDDEN"
             --encoder-ffn-embed-dim "$FFN" --encoder-attention-heads "$HEADS"
+            --separator-token 2
         )
         ;;
     *) echo "MODEL must be electra or roberta, not '$MODEL'" >&2 && exit 2 ;;
 esac
-RESTORE=()
+START=()
 if [ "$CHECKPOINT" != none ]; then
     [ -f "$CHECKPOINT" ] || { echo "no checkpoint '$CHECKPOINT'" >&2 && exit 2; }
-    RESTORE=(
-        --restore-file "$CHECKPOINT"
-        --reset-optimizer --reset-dataloader --reset-meters --reset-lr-scheduler
-    )
+    START=(--finetune-from-model "$CHECKPOINT") # --restore-file would start anew on every call
 fi
 
-# the specials of a label dictionary are not written to its file: one line a class
-CLASSES=$(grep -vc '^madeupword' "$TASK/label/dict.txt")
+if [ -f "$TASK/label/train.label" ]; then
+    GOAL=(--regression-target --num-classes 1 --best-checkpoint-metric loss)
+else
+    # the specials of a label dictionary are not written to its file: one line a class
+    CLASSES=$(grep -vc '^madeupword' "$TASK/label/dict.txt")
+    GOAL=(
+        --num-classes "$CLASSES" --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric
+    )
+fi
 EXAMPLES=$("$PYTHON" -c 'import sys; from fairseq.data.indexed_dataset import MMapIndexedDataset
 print(len(MMapIndexedDataset(sys.argv[1])))' "$TASK/input0/train" 2> /dev/null)
 UPDATES=$(((EXAMPLES + FINETUNE_BATCH - 1) / FINETUNE_BATCH * ${EPOCHS:-3}))
 
 train "$TASK" --user-dir "$ROOT/fairseq_electra" --save-dir "$SAVE_DIR" \
-    --task sentence_prediction --criterion sentence_prediction "${ARCH[@]}" "${RESTORE[@]}" \
-    --num-classes "$CLASSES" --init-token 0 --separator-token 2 --max-positions 512 \
+    --task sentence_prediction --criterion sentence_prediction "${ARCH[@]}" "${START[@]}" \
+    "${GOAL[@]}" --init-token 0 --max-positions 512 \
     --optimizer electra_adam --lr "$FINETUNE_LR" --clip-norm 1.0 \
+    --layerwise-lr-decay "${LAYER_DECAY:-$FINETUNE_LAYER_DECAY}" \
     --lr-scheduler electra_decay --warmup-updates $((UPDATES / 10)) --max-update "$UPDATES" \
     --batch-size "$FINETUNE_BATCH" --required-batch-size-multiple 1 --num-workers 0 $DEVICE \
-    --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric \
+    --distributed-world-size 1 \
     --no-epoch-checkpoints --log-interval 20 --log-format simple "$@"

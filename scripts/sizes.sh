@@ -1,6 +1,6 @@
 # Source this after env.sh: the settings of SIZE (paper, table 6), and how they fit this machine.
 SIZE=${SIZE:-small}
-MASK_PROB=0.15 WARMUP=10000
+MASK_PROB=0.15 WARMUP=10000 FINETUNE_LAYER_DECAY=0.8
 case $SIZE in
     tiny) # not the paper's: for tests and the quickstart
         LAYERS=4 HIDDEN=128 FFN=512 HEADS=2 TOKENS=64
@@ -16,7 +16,8 @@ case $SIZE in
         ;;
     large)
         LAYERS=24 HIDDEN=1024 FFN=4096 HEADS=16 TOKENS=512
-        LR=2e-4 BATCH=2048 UPDATES=400000 FINETUNE_LR=5e-5 MASK_PROB=0.25
+        LR=2e-4 BATCH=2048 UPDATES=400000 FINETUNE_LR=5e-5 FINETUNE_LAYER_DECAY=0.9
+        MASK_PROB=0.25
         ;;
     *) echo "SIZE must be tiny, small, base or large, not '$SIZE'" >&2 && exit 2 ;;
 esac

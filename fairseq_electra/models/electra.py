@@ -13,6 +13,7 @@ from fairseq.models import BaseFairseqModel, register_model, register_model_arch
 from torch import Tensor, nn
 
 from fairseq_electra.checkpoint import adapt_state_dict, fingerprint
+<<<<<<< HEAD
 from fairseq_electra.models.electra_config import (
     ElectraConfig,
     discriminator_encoder_size,
@@ -20,6 +21,10 @@ from fairseq_electra.models.electra_config import (
     generator_encoder_size,
 )
 from fairseq_electra.modules.compiling import compile_step
+=======
+from fairseq_electra.data.classes import check_classes
+from fairseq_electra.modules.attention import ATTENTION_IMPLS
+>>>>>>> glue
 from fairseq_electra.modules.corruption import (
     corrupt_tokens,
     label_replaced,
@@ -28,6 +33,8 @@ from fairseq_electra.modules.corruption import (
 )
 from fairseq_electra.modules.encoder import Embeddings, Encoder, EncoderSize, gather_positions
 from fairseq_electra.modules.heads import ClassificationHead, DiscriminatorHead, GeneratorHead
+from fairseq_electra.modules.token_types import mark_second_sentence
+from fairseq_electra.optim.layerwise import mark_depths
 
 
 class ElectraOutput(NamedTuple):
@@ -89,7 +96,7 @@ class ElectraModel(BaseFairseqModel):
         super().__init__()
         self.cfg = cfg = fill_defaults(cfg)
         self.pretrain_step = None  # `pretrain`, compiled when its device is known
-        self.pad_idx = dictionary.pad()
+        self.pad_idx, self.eos_idx = dictionary.pad(), dictionary.eos()
         self.mask_idx = dictionary.index("<mask>")
         if pretrain and self.mask_idx == dictionary.unk():
             raise ValueError("the dictionary has no <mask>: pre-train with --task electra")
@@ -101,10 +108,12 @@ class ElectraModel(BaseFairseqModel):
         self.generator = Generator(cfg, num_tokens) if pretrain else None
         self.discriminator_head = DiscriminatorHead(size.hidden) if pretrain else None
         self.classification_heads = nn.ModuleDict()
+        mark_depths([self.embeddings, self.encoder.embeddings_project], self.encoder.layers)
 
     @classmethod
     def build_model(cls, cfg: ElectraConfig, task) -> "ElectraModel":
         """Build for fairseq; only a task that says so (`trains_generator`) gets the generator."""
+        check_classes(task)
         return cls(cfg, task.source_dictionary, getattr(task, "trains_generator", False))
 
     def forward(self, src_tokens: Tensor, picked: Optional[Tensor] = None, **net_input):
@@ -195,6 +204,8 @@ class ElectraModel(BaseFairseqModel):
         """The discriminator on tokens as they are, with the arguments of fairseq's RobertaModel.
 
         Args:
+            token_types: (B, T) 0 or 1; None marks the second sentence if a head is named, as
+                fairseq's sentence tasks do not, and otherwise none.
             head_input: what the named head takes beside the features.
 
         Returns:
@@ -204,6 +215,8 @@ class ElectraModel(BaseFairseqModel):
         """
         hiddens = [] if return_all_hiddens else None
         padding_mask = src_tokens.eq(self.pad_idx)
+        if token_types is None and classification_head_name is not None:
+            token_types = mark_second_sentence(src_tokens, self.eos_idx, self.pad_idx)
         x = self.encoder(self.embeddings(src_tokens, token_types), padding_mask, hiddens)
         if classification_head_name is not None:
             x = self.classification_heads[classification_head_name](x, **head_input)

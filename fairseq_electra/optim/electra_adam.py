@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 import torch
-from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from fairseq.dataclass import ChoiceEnum
 from fairseq.optim import register_optimizer
 from omegaconf import II
 from torch.optim.adamw import adamw
@@ -22,8 +22,8 @@ from fairseq_electra.optim.electra_optimizer import (
     load_apex_class,
     read_betas,
     read_non_negative,
-    split_by_decay,
 )
+from fairseq_electra.optim.layerwise import LayerwiseConfig, make_groups
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ ENDLESS = torch.finfo(torch.float32).max
 
 
 @dataclass
-class ElectraAdamConfig(FairseqDataclass):
+class ElectraAdamConfig(LayerwiseConfig):
     """Options of electra_adam; the defaults are the authors'."""
 
     adam_betas: Any = field(
@@ -190,7 +190,8 @@ class ElectraAdam(ElectraOptimizer):
         adam_class = choose_adam(str(cfg.adam_impl), params)
         logger.info("electra_adam uses %s", adam_class.__name__)
         config = self.optimizer_config
-        self._optimizer = adam_class(split_by_decay(params, config["weight_decay"]), **config)
+        self._optimizer = adam_class(make_groups(params, config["weight_decay"], cfg), **config)
+        self.set_lr(config["lr"])
 
     @property
     def optimizer_config(self) -> Dict[str, Any]:

@@ -1,6 +1,6 @@
 """LAMB for very large batches, ``--optimizer electra_lamb``: NVIDIA Apex's FusedLAMB on CUDA.
 
-The same two parameter groups as electra_adam; those without weight decay get no trust ratio.
+The same parameter groups as electra_adam; those without weight decay get no trust ratio.
 """
 
 import math
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any, Dict, Iterable, List
 
 import torch
-from fairseq.dataclass import FairseqDataclass
 from fairseq.optim import register_optimizer
 from omegaconf import II
 
@@ -17,12 +16,12 @@ from fairseq_electra.optim.electra_optimizer import (
     load_apex_class,
     read_betas,
     read_non_negative,
-    split_by_decay,
 )
+from fairseq_electra.optim.layerwise import LayerwiseConfig, make_groups
 
 
 @dataclass
-class ElectraLambConfig(FairseqDataclass):
+class ElectraLambConfig(LayerwiseConfig):
     """Options of electra_lamb; the defaults are those of electra_adam."""
 
     lamb_betas: Any = field(
@@ -50,7 +49,8 @@ class ElectraLamb(ElectraOptimizer):
         way_out = "Without Apex use --optimizer electra_adam."
         lamb_class = load_apex_class("FusedLAMB", params, "--optimizer electra_lamb", way_out)
         config = self.optimizer_config
-        self._optimizer = lamb_class(split_by_decay(params, config["weight_decay"]), **config)
+        self._optimizer = lamb_class(make_groups(params, config["weight_decay"], cfg), **config)
+        self.set_lr(config["lr"])
 
     @property
     def optimizer_config(self) -> Dict[str, Any]:

@@ -1,7 +1,7 @@
 """What electra_adam and electra_lamb share: which parameters decay, clipping, Apex, option checks.
 
 In: fairseq's bare list of parameters. Out: two parameter groups, and a FairseqOptimizer that clips
-as the authors do and keeps the second group free of weight decay when a checkpoint is loaded.
+as the authors do and keeps each group's own settings when a checkpoint is loaded.
 """
 
 import ast
@@ -129,12 +129,20 @@ def load_apex_class(
 
 
 class ElectraOptimizer(FairseqOptimizer):
-    """A FairseqOptimizer over the groups of ``split_by_decay``, clipping as the authors do.
+    """A FairseqOptimizer over the groups of ``layerwise.make_groups``, clipping as the authors do.
 
-    Every group has its own ``lr``, and fairseq's ``set_lr`` writes the same to all. A rate that
-    differs by layer needs more groups (a parameter's attributes ``param_group`` and, in newer
-    fairseq, ``optim_overrides`` survive its float32 copy) and a ``set_lr`` that scales, here.
+    A group's rate is the run's times its ``lr_scale``, where it has one.
     """
+
+    def get_lr(self) -> float:
+        """The run's rate, which is that of heads."""
+        group = self.param_groups[0]
+        return group["lr"] / group.get("lr_scale", 1.0)
+
+    def set_lr(self, lr: float) -> None:
+        """Give each group its share of the run's rate."""
+        for group in self.param_groups:
+            group["lr"] = lr * group.get("lr_scale", 1.0)
 
     @property
     def supports_flat_params(self) -> bool:
@@ -155,11 +163,24 @@ class ElectraOptimizer(FairseqOptimizer):
     def load_state_dict(
         self, state_dict: Dict[str, Any], optimizer_overrides: Optional[Dict[str, Any]] = None
     ) -> None:
-        """Load as fairseq does, but keep ``weight_decay`` 0 where there is none.
+        """Load as fairseq does, but keep ``weight_decay`` 0 where there is none, and ``lr_scale``.
 
         fairseq writes --optimizer-overrides into every group.
+
+        Raises:
+            ValueError: if the state was saved with other parameter groups.
         """
+        saved = len(state_dict["param_groups"])
+        if saved != len(self.param_groups):
+            raise ValueError(
+                f"the checkpoint's optimizer has {saved} parameter groups, this run's has "
+                f"{len(self.param_groups)}: --layerwise-lr-decay was on in one of them alone. "
+                "Resume with the same options, or give --reset-optimizer"
+            )
+        scales = [group.get("lr_scale", 1.0) for group in self.param_groups]
         super().load_state_dict(state_dict, optimizer_overrides)
-        for group in self.param_groups:
+        for group, scale in zip(self.param_groups, scales, strict=True):
             if not has_weight_decay(group["params"][0]):
                 group["weight_decay"] = 0.0
+            if "lr_scale" in group:
+                group["lr_scale"] = scale

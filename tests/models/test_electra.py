@@ -207,6 +207,18 @@ def test_without_pretraining_there_is_an_encoder_with_heads(build_model):
     assert model.discriminator_head is None
 
 
+def test_a_head_sees_two_sentences_where_the_data_knows_no_token_types(build_model):
+    model = build_model(pretrain=False).eval()
+    model.register_classification_head("sentence", num_classes=3)
+    tokens = torch.tensor([[0, 7, 2, 8, 9, 2], [0, 7, 2, 9, 2, 1]])
+    types = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 0]])
+    logits, _ = model(tokens, classification_head_name="sentence")
+    given, _ = model(tokens, token_types=types, classification_head_name="sentence")
+    none, _ = model(tokens, token_types=types * 0, classification_head_name="sentence")
+    torch.testing.assert_close(logits, given)
+    assert not torch.allclose(logits, none)
+
+
 def test_the_encoder_after_pretraining_is_the_discriminators(build_model):
     pretrained = build_model().eval()
     batch = make_batch()
