@@ -13,7 +13,7 @@ from fairseq.models import BaseFairseqModel, register_model, register_model_arch
 from torch import Tensor, nn
 
 from fairseq_electra.checkpoint import adapt_state_dict, fingerprint
-<<<<<<< HEAD
+from fairseq_electra.data.classes import check_classes
 from fairseq_electra.models.electra_config import (
     ElectraConfig,
     discriminator_encoder_size,
@@ -21,10 +21,6 @@ from fairseq_electra.models.electra_config import (
     generator_encoder_size,
 )
 from fairseq_electra.modules.compiling import compile_step
-=======
-from fairseq_electra.data.classes import check_classes
-from fairseq_electra.modules.attention import ATTENTION_IMPLS
->>>>>>> glue
 from fairseq_electra.modules.corruption import (
     corrupt_tokens,
     label_replaced,
