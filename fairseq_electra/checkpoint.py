@@ -29,9 +29,11 @@ def adapt_state_dict(model, state_dict: Dict[str, Tensor]) -> None:
     heads the model lacks, or has in another size, are dropped; its own new heads are kept as built.
 
     Raises:
-        ValueError: if the checkpoint was trained with another dictionary.
+        ValueError: if the checkpoint was trained with another dictionary, or a head of it with other
+            labels.
     """
     check_dictionary(model, state_dict)
+    check_labels(model, state_dict)
     if model.generator is None:
         drop_tensors(state_dict, PRETRAINING_PARTS, "pre-training only")
     keep_own_heads(model, state_dict)
@@ -59,6 +61,20 @@ def _fail_dictionary(reason: str) -> None:
     )
     logger.error(message)
     raise ValueError(message)
+
+
+def check_labels(model, state_dict: Dict[str, Tensor]) -> None:
+    """Compare the fingerprints of the labels of the heads that have one."""
+    for name, own in model.classification_heads.state_dict().items():
+        saved = state_dict.get(HEADS + name, own)
+        if name.endswith(".label_fingerprint") and saved.item() != own.item():
+            message = (
+                f"the checkpoint's {name.split('.')[0]} was trained with other labels than those of "
+                "the data directory's label/dict.txt: use the data it was trained on, or start "
+                "from a pre-trained checkpoint"
+            )
+            logger.error(message)  # see _fail_dictionary
+            raise ValueError(message)
 
 
 def drop_tensors(state_dict: Dict[str, Tensor], prefixes, reason: str) -> None:
