@@ -29,7 +29,7 @@ def adapt_state_dict(model, state_dict: Dict[str, Tensor]) -> None:
     heads the model lacks, or has in another size, are dropped; its own new heads are kept as built.
 
     Raises:
-        ValueError: if the checkpoint was trained with another dictionary, or a head of it with other
+        ValueError: if the checkpoint was trained with another dictionary, or its head with other
             labels.
     """
     check_dictionary(model, state_dict)
@@ -69,9 +69,9 @@ def check_labels(model, state_dict: Dict[str, Tensor]) -> None:
         saved = state_dict.get(HEADS + name, own)
         if name.endswith(".label_fingerprint") and saved.item() != own.item():
             message = (
-                f"the checkpoint's {name.split('.')[0]} was trained with other labels than those of "
-                "the data directory's label/dict.txt: use the data it was trained on, or start "
-                "from a pre-trained checkpoint"
+                f"the checkpoint's {name.split('.')[0]} was trained with other labels than those "
+                "in label/dict.txt: use the data directory it was trained on, or start from a "
+                "pre-trained checkpoint"
             )
             logger.error(message)  # see _fail_dictionary
             raise ValueError(message)

@@ -43,7 +43,9 @@ def load_finetuned(path: Path, task_name: str, data: Optional[Path]) -> Tuple:
         raise ValueError(f"{path} was trained with --task {name}, not {task_name}")
     folder = Path(state["cfg"]["task"]["data"])
     if not folder.is_dir():
-        raise ValueError(f"{folder}, which {path} was trained on, is not there: name it with --data")
+        raise ValueError(
+            f"{folder}, which {path} was trained on, is not there: name it with --data"
+        )
     (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], state=state)
     model.eval()
     return model, task

@@ -70,7 +70,7 @@ def write_splits(splits: Dict[str, Split], labels: List[str], folder: Path) -> N
 
 
 def describe_tags(splits: Dict[str, Split], labels: List[str]) -> str:
-    """How many there are, and which cannot be learnt; those of the authors' code are of all splits."""
+    """How many there are, and which of them cannot be learnt."""
     new = sorted(set(labels) - set(list_tags(splits["train"])))
     return f"{len(labels)} tags" + (f", {', '.join(new)} not in train" if new else "")
 
@@ -80,6 +80,7 @@ def prepare(args: argparse.Namespace) -> str:
     with new_folder(args.out_dir) as folder:
         tokenizer = load_tokenizer(args.tokenizer_dir)
         splits = read_splits(args.conll_dir, args.word_column, args.tag_column)
+        # of all splits, as in the authors' code: held-out data may have a tag that train has not
         labels = sorted({tag for split in splits.values() for tag in list_tags(split)})
         tokenizer.save(folder)
         write_splits(splits, labels, folder)

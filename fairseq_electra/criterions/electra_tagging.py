@@ -1,7 +1,7 @@
-"""`--criterion electra_tagging`: cross-entropy over words in, entity-level F1 on held-out data out.
+"""`--criterion electra_tagging`: tagged words in, mean cross-entropy and entity-level F1 out.
 
-The loss is in nats, a mean over the words of an update. Precision, recall and F1 are seqeval's, over
-all held-out sentences; they are not there for tags that mark no entities, such as parts of speech.
+The loss is in nats, over the words of an update. Precision, recall and F1 are seqeval's, over all
+held-out sentences; they are not there for tags that mark no entities, such as parts of speech.
 """
 
 from typing import Dict, List, Tuple

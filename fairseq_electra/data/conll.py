@@ -41,9 +41,7 @@ def split_columns(line: str) -> List[str]:
     return [column for column in re.split(f"[{BLANKS}]+", line) if column]
 
 
-def read_conll(
-    path: Path, word_column: int = 0, tag_column: Optional[int] = -1
-) -> List[Sentence]:
+def read_conll(path: Path, word_column: int = 0, tag_column: Optional[int] = -1) -> List[Sentence]:
     """The sentences of a file; see parse_conll."""
     return parse_conll(read_lines(path), path, word_column, tag_column)
 

@@ -4,6 +4,7 @@ A sentence longer than an example may be is cut at words into several examples, 
 keeps its tag; `join_words` puts what was predicted for them together again.
 """
 
+from collections import Counter
 from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 import torch
@@ -141,8 +142,8 @@ class TaggingDataset(LengthDataset):
 
 def count_repeated(examples: List[Example]) -> int:
     """Sentences of more than one example."""
-    pairs = zip(examples, examples[1:])
-    return len({one.sentence for one, next_ in pairs if one.sentence == next_.sentence})
+    numbers = Counter(example.sentence for example in examples)
+    return sum(number > 1 for number in numbers.values())
 
 
 def count_words(sentences: Sequence[Sentence], is_counted) -> int:

@@ -52,10 +52,10 @@ class ClassificationHead(nn.Module):
 class TaggingHead(nn.Module):
     """Features (B, T, C) -> tag logits (B, T, N): dropout and one Linear for every token.
 
-    The authors' code (finetune/tagging) has no dropout there; transformers' token classification has.
+    As transformers' ElectraForTokenClassification; the authors' code has no dropout there.
 
     Args:
-        label_fingerprint: of the names of the tags, so that a checkpoint cannot be read with others.
+        label_fingerprint: of the names of the tags: a checkpoint cannot be read with others.
     """
 
     def __init__(self, hidden: int, num_tags: int, dropout: float, label_fingerprint: Tensor):
