@@ -5,7 +5,7 @@ Used by ElectraModel on every load: to resume, to validate, to fine-tune.
 
 import hashlib
 import logging
-from typing import Dict
+from typing import Dict, Sequence
 
 import torch
 from torch import Tensor
@@ -18,7 +18,12 @@ HEADS = "classification_heads."
 
 def fingerprint(dictionary) -> Tensor:
     """A 64-bit number (0-dim int64) that differs for dictionaries of other symbols or order."""
-    digest = hashlib.sha256("\n".join(dictionary.symbols).encode()).digest()
+    return hash_names(dictionary.symbols)
+
+
+def hash_names(names: Sequence[str]) -> Tensor:
+    """A 64-bit number (0-dim int64) that differs for other names or another order."""
+    digest = hashlib.sha256("\n".join(names).encode()).digest()
     return torch.tensor(int.from_bytes(digest[:8], "little", signed=True))
 
 

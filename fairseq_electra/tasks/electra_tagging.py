@@ -13,7 +13,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import MISSING
 
-from fairseq_electra.checkpoint import fingerprint
+from fairseq_electra.checkpoint import hash_names
 from fairseq_electra.data.conll import Sentence, read_conll
 from fairseq_electra.data.tagging_dataset import TaggingDataset
 from fairseq_electra.data.tokenizer import Tokenizer, load_tokenizer
@@ -89,10 +89,8 @@ class ElectraTaggingTask(FairseqTask):
                 f"--max-positions {cfg.max_positions}: lower the first"
             )
         model = super().build_model(cfg, from_checkpoint)
-        labels = fingerprint(self.label_dictionary)
-        model.add_head(
-            HEAD, TaggingHead(cfg.encoder_embed_dim, len(self.labels), cfg.dropout, labels)
-        )
+        sizes = (cfg.encoder_embed_dim, len(self.labels), cfg.dropout)
+        model.add_head(HEAD, TaggingHead(*sizes, hash_names(self.labels)))
         return model
 
     def load_dataset(self, split: str, **kwargs) -> None:
