@@ -91,10 +91,10 @@ def check_columns(width: int, word_column: int, tag_column: Optional[int], place
     numbers = [number for number in (word_column, tag_column) if number is not None]
     for number in numbers:
         if not -width <= number < width:
-            raise ValueError(f"{place}: has {width} columns, none of number {number} (from 0)")
+            raise ValueError(f"{place}: has {width} column(s), none of number {number} (from 0)")
     if len({number % width for number in numbers}) < len(numbers):
         raise ValueError(
-            f"{place}: has {width} columns, and that of the words would be that of the tags too"
+            f"{place}: has {width} column(s), and that of the words would be that of the tags too"
         )
 
 
