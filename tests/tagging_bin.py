@@ -15,7 +15,8 @@ TAGS = ["B-A", "B-B", "I-A", "I-B", "O"]
 
 
 def tag_of(word: str) -> str:
-    return TAGS[int(word[1:]) % len(TAGS)]
+    """By the first piece, so that it can be learnt in seconds."""
+    return TAGS[int(word[1]) % len(TAGS)]
 
 
 def make_sentences(number: int, seed: int) -> List[Sentence]:

@@ -29,6 +29,12 @@ class LengthDataset(FairseqDataset):
     def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
         return self._sizes[indices]
 
+    @property
+    def can_reuse_epoch_itr_across_epochs(self) -> bool:
+        """No: fairseq would keep the batches of the epoch that a run starts in, and shuffles by
+        the epoch's number, so that a resumed run would go on with others."""
+        return False
+
     def ordered_indices(self) -> np.ndarray:
         """By length, shuffled among equals (fairseq seeds numpy for this call)."""
         return np.lexsort([np.random.permutation(len(self)), self._sizes])

@@ -132,10 +132,6 @@ class PickDataset(LengthDataset):
     def prefetch(self, indices) -> None:
         self.dataset.prefetch(indices)
 
-    @property
-    def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        return True  # the picks change with the epoch, the lengths do not
-
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)
         self.epoch = epoch

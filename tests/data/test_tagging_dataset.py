@@ -1,8 +1,5 @@
 """Tagged words to examples: first pieces, cuts at words, batches, joining of predictions."""
 
-from itertools import pairwise
-
-import numpy as np
 import pytest
 import sentencepiece
 import torch
@@ -12,7 +9,7 @@ from hypothesis import strategies as st
 from fairseq_electra.data.conll import Sentence
 from fairseq_electra.data.tagging_dataset import TaggingDataset, cut_at_words
 from fairseq_electra.data.tokenizer import SentencePieceTokenizer
-from tagging_bin import TAGS, make_dictionary, make_sentences, make_tokenizer
+from tagging_bin import TAGS, make_dictionary, make_tokenizer
 
 I = -100  # noqa: E741 (as wide as a number of a tag)
 SENTENCES = [
@@ -74,16 +71,6 @@ def test_parts_are_as_long_as_can_be(lengths, limit):
         assert 0 < sum(lengths[start:end]) <= limit
         if next_end:
             assert sum(lengths[start : end + 1]) > limit
-
-
-def test_every_example_is_in_one_batch():
-    """Also the last ones, which fairseq drops where 8 does not divide them."""
-    dataset = make_dataset(make_sentences(45, seed=3), max_tokens=30)
-    limits = {"max_sentences": 16, "required_batch_size_multiple": 8}
-    batches = dataset.batch_by_size(dataset.ordered_indices(), **limits)
-    assert sorted(np.concatenate(batches)) == list(range(45))
-    lengths = [dataset.sizes[batch] for batch in batches]
-    assert all(one.max() <= two.min() for one, two in pairwise(lengths))
 
 
 def test_words_without_tags_have_a_place_for_one():

@@ -7,10 +7,12 @@ import sys
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from seqeval.metrics import f1_score
 
 import predict_tags
 from fairseq_electra.data.conll import format_conll, read_conll
+from fairseq_electra.models.electra import ElectraConfig
 from fairseq_electra.modules.heads import TaggingHead
 from fairseq_electra.tasks.electra_tagging import (
     HEAD,
@@ -29,16 +31,17 @@ def tag_bin(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def train(run_command, tag_bin):
-    """A function that runs fairseq-train on tags for 40 updates; options are appended."""
+    """A function that runs fairseq-train on tags for 120 updates; options are appended."""
 
     def run(save_dir, *options, data=tag_bin, check=True):
         return run_command(
             *(sys.executable, "-m", "fairseq_cli.train", data, "--user-dir", USER_DIR, "--cpu"),
             *("--task", "electra_tagging", "--criterion", "electra_tagging"),
             *("--arch", "electra_tiny", *TINY_OPTIONS, "--tokens-per-sample", 16),
-            *("--optimizer", "electra_adam", "--lr-scheduler", "electra_decay", "--lr", "1e-2"),
-            *("--warmup-updates", 4, "--max-update", 40, "--clip-norm", 1.0, "--dropout", 0.1),
+            *("--optimizer", "electra_adam", "--lr-scheduler", "electra_decay", "--lr", "5e-3"),
+            *("--warmup-updates", 12, "--max-update", 120, "--clip-norm", 1.0, "--dropout", 0.1),
             *("--batch-size", 16, "--num-workers", 0, "--log-format", "json"),
+            *("--no-epoch-checkpoints", "--validate-interval", 4),
             *("--save-dir", save_dir, *options),
             check=check,
         )
@@ -48,7 +51,7 @@ def train(run_command, tag_bin):
 
 @pytest.fixture(scope="module")
 def trained(train, tmp_path_factory):
-    """A run of four epochs: its save-dir and what it printed."""
+    """A run of twelve epochs: its save-dir and what it printed."""
     save_dir = tmp_path_factory.mktemp("trained")
     return save_dir, train(save_dir).output
 
@@ -72,11 +75,11 @@ def test_tags_of_words_are_learnt(trained):
 
 
 def test_a_resumed_run_ends_with_the_same_weights(trained, train, tmp_path):
-    """Stopped after 25 of 40 updates, inside the third epoch; dropout is on."""
-    train(tmp_path, "--save-interval-updates", 25)
-    shutil.copy(tmp_path / "checkpoint_3_25.pt", tmp_path / "checkpoint_last.pt")
-    resumed = train(tmp_path, "--save-interval-updates", 25)
-    assert "checkpoint_last.pt (epoch 3 @ 25 updates)" in resumed.output
+    """Stopped after 75 of 120 updates, inside the eighth epoch; dropout is on."""
+    train(tmp_path, "--save-interval-updates", 75)
+    shutil.copy(tmp_path / "checkpoint_8_75.pt", tmp_path / "checkpoint_last.pt")
+    resumed = train(tmp_path, "--save-interval-updates", 75)
+    assert "checkpoint_last.pt (epoch 8 @ 75 updates)" in resumed.output
     once, twice = (load_state(folder / "checkpoint_last.pt") for folder in (trained[0], tmp_path))
     assert once.keys() == twice.keys()
     assert all(torch.equal(once[name], twice[name]) for name in once)
@@ -189,7 +192,7 @@ def test_other_labels_of_the_same_number_are_refused(trained, train, tag_bin, tm
     printed = tag(capsys, checkpoint, tag_bin / "valid.conll", "--data", folder)
     assert "tagging_head was trained with other labels than those in label/dict.txt" in printed
     save_dir = shutil.copytree(trained[0], tmp_path / "save")
-    done = train(save_dir, "--max-update", 50, data=folder, check=False)
+    done = train(save_dir, "--max-update", 150, data=folder, check=False)
     assert done.returncode != 0
     assert "tagging_head was trained with other labels" in done.output
 
@@ -251,9 +254,8 @@ def test_the_head_by_hand():
 def test_tags_follow_from_the_whole_sentence(tag_bin):
     """The head sits on every token, and padding changes nothing."""
     task = make_task(tag_bin, tokens_per_sample=16)
-    from fairseq_electra.models.electra import ElectraConfig
-
-    model = task.build_model(ElectraConfig(**TINY, _name="electra")).eval()
+    cfg = OmegaConf.structured(ElectraConfig(**TINY, _name="electra"))
+    model = task.build_model(cfg).eval()
     dataset = task.make_dataset(make_sentences(3, seed=2), "some")
     batch = dataset.collater([dataset[index] for index in range(3)])
     logits, _ = model(**batch["net_input"], classification_head_name=HEAD)
