@@ -21,7 +21,8 @@ setup(
         "matplotlib",
     ],
     extras_require={
-        "test": ["pytest", "pytest-xdist", "hypothesis", "ruff", "scikit-learn"],
+        "test": ["pytest", "pytest-xdist", "hypothesis", "ruff", "scikit-learn", "seqeval"],
+        "finetune": ["seqeval"],  # entity-level F1 of --task electra_tagging
         # conversion from and to Hugging Face; from the authors' TensorFlow checkpoints
         "hf": ["safetensors", "transformers", "protobuf"],
         "tf": ["tensorflow-cpu"],

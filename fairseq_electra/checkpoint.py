@@ -5,7 +5,7 @@ Used by ElectraModel on every load: to resume, to validate, to fine-tune.
 
 import hashlib
 import logging
-from typing import Dict
+from typing import Dict, Sequence
 
 import torch
 from torch import Tensor
@@ -18,7 +18,12 @@ HEADS = "classification_heads."
 
 def fingerprint(dictionary) -> Tensor:
     """A 64-bit number (0-dim int64) that differs for dictionaries of other symbols or order."""
-    digest = hashlib.sha256("\n".join(dictionary.symbols).encode()).digest()
+    return hash_names(dictionary.symbols)
+
+
+def hash_names(names: Sequence[str]) -> Tensor:
+    """A 64-bit number (0-dim int64) that differs for other names or another order."""
+    digest = hashlib.sha256("\n".join(names).encode()).digest()
     return torch.tensor(int.from_bytes(digest[:8], "little", signed=True))
 
 
@@ -29,9 +34,11 @@ def adapt_state_dict(model, state_dict: Dict[str, Tensor]) -> None:
     heads the model lacks, or has in another size, are dropped; its own new heads are kept as built.
 
     Raises:
-        ValueError: if the checkpoint was trained with another dictionary.
+        ValueError: if the checkpoint was trained with another dictionary, or its head with other
+            labels.
     """
     check_dictionary(model, state_dict)
+    check_labels(model, state_dict)
     if model.generator is None:
         drop_tensors(state_dict, PRETRAINING_PARTS, "pre-training only")
     keep_own_heads(model, state_dict)
@@ -59,6 +66,20 @@ def _fail_dictionary(reason: str) -> None:
     )
     logger.error(message)
     raise ValueError(message)
+
+
+def check_labels(model, state_dict: Dict[str, Tensor]) -> None:
+    """Compare the fingerprints of the labels of the heads that have one."""
+    for name, own in model.classification_heads.state_dict().items():
+        saved = state_dict.get(HEADS + name, own)
+        if name.endswith(".label_fingerprint") and saved.item() != own.item():
+            message = (
+                f"the checkpoint's {name.split('.')[0]} was trained with other labels than those "
+                "in label/dict.txt: use the data directory it was trained on, or start from a "
+                "pre-trained checkpoint"
+            )
+            logger.error(message)  # see _fail_dictionary
+            raise ValueError(message)
 
 
 def drop_tensors(state_dict: Dict[str, Tensor], prefixes, reason: str) -> None:

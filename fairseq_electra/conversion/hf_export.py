@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fairseq_electra.checkpoint import HEADS as CLASS_HEADS
-from fairseq_electra.checkpoint import fingerprint
+from fairseq_electra.checkpoint import fingerprint, hash_names
 from fairseq_electra.conversion.checkpoint_file import Checkpoint, read_checkpoint, read_sizes
 from fairseq_electra.conversion.hf_folder import (
     CLASSES,
@@ -55,6 +55,7 @@ class Source(NamedTuple):
     words: List[str]
     tokenizer: Optional[Tokenizer]
     labels: List[str]
+    task: str  # that the checkpoint was trained with
 
 
 def export_hf(path: Path, folder: Path, data: Optional[Path]) -> List[str]:
@@ -76,7 +77,8 @@ def export_hf(path: Path, folder: Path, data: Optional[Path]) -> List[str]:
             known.update(export_network(name, source, folder / name))
             lines.append(f"{name}: {CLASSES[name]}")
     for head in heads:
-        lines.append(export_class_head(head, source, folder / head))
+        export_head = HEAD_EXPORTS.get(source.task, export_class_head)
+        lines.append(export_head(head, source, folder / head))
         known.update(entry.ours for entry in encoder_entries(source))
     known.update(name for name in source.tensors if name.startswith(CLASS_HEADS))
     unknown = sorted(set(source.tensors) - known - {"dictionary_fingerprint"})
@@ -99,8 +101,9 @@ def open_source(checkpoint: Checkpoint, cfg: ElectraConfig, data: Optional[Path]
     tokenizer = load_tokenizer(folder) if has_tokenizer else None
     words = list_words(tokenizer, dictionary)
     reorder_words(tensors, invert(foreign_rows(words, dictionary)))
-    labels = Path(str(checkpoint.task["data"])) / "label" / "dict.txt"
-    return Source(cfg, tensors, words, tokenizer, read_labels(labels))
+    own, given = (Path(str(checkpoint.task["data"])) / "label", folder / "label")
+    labels = read_labels((given if given.is_dir() else own) / "dict.txt")
+    return Source(cfg, tensors, words, tokenizer, labels, str(checkpoint.task.get("_name")))
 
 
 def check_fingerprint(tensors: Dict[str, Tensor], dictionary, path: Path) -> None:
@@ -184,10 +187,7 @@ def export_class_head(head: str, source: Source, folder: Path) -> str:
             f"{head}: not written; ElectraForSequenceClassification is the same function only for "
             f"at most {hidden // 2} classes of this size, not {classes}"
         )
-    size = discriminator_encoder_size(source.cfg)
-    config = make_config(source.cfg, size, source.cfg.embedding_size, source.words, 0)
-    config["pad_token_id"] = pad_number(source)
-    config["architectures"] = ["ElectraForSequenceClassification"]
+    config = describe_encoder(source, "ElectraForSequenceClassification")
     config.update(describe_labels(source.labels, classes))
     tensors = to_foreign(encoder_entries(source), source.tensors, HF)
     tensors.update(double_head(weight, bias))
@@ -196,6 +196,40 @@ def export_class_head(head: str, source: Source, folder: Path) -> str:
         f"{head}: ElectraForSequenceClassification, the same function (to train it further is "
         "something else: there the head has two layers)"
     )
+
+
+def export_tagging_head(head: str, source: Source, folder: Path) -> str:
+    """Write a head of --task electra_tagging as ElectraForTokenClassification; a line on it.
+
+    Raises:
+        ValueError: if the labels are not there or not those it was trained with.
+    """
+    prefix = f"{CLASS_HEADS}{head}."
+    if hash_names(source.labels) != source.tensors[prefix + "label_fingerprint"]:
+        raise ValueError(
+            f"the labels of {head} are not those it was trained with, or there is no "
+            "label/dict.txt: name its data directory with --data"
+        )
+    config = describe_encoder(source, "ElectraForTokenClassification")
+    config.update(name_labels(source.labels))
+    tensors = to_foreign(encoder_entries(source), source.tensors, HF)
+    for name in ("weight", "bias"):
+        tensors[f"classifier.{name}"] = source.tensors[f"{prefix}out_proj.{name}"]
+    write_folder(folder, config, tensors, source)
+    return f"{head}: ElectraForTokenClassification"
+
+
+# by task; export_class_head for the others
+HEAD_EXPORTS = {"electra_tagging": export_tagging_head}
+
+
+def describe_encoder(source: Source, class_name: str) -> Dict[str, Any]:
+    """A config.json for the discriminator's encoder as part of a class."""
+    size = discriminator_encoder_size(source.cfg)
+    config = make_config(
+        source.cfg, size, source.cfg.embedding_size, source.words, pad_number(source)
+    )
+    return {**config, "architectures": [class_name]}
 
 
 def double_head(weight: Tensor, bias: Tensor) -> Dict[str, Tensor]:
@@ -221,8 +255,12 @@ def describe_labels(labels: List[str], classes: int) -> Dict[str, Any]:
         return {"problem_type": "regression", "id2label": {"0": "LABEL_0"}}
     if len(labels) != classes:
         labels = [f"LABEL_{number}" for number in range(classes)]
+    return {"problem_type": "single_label_classification", **name_labels(labels)}
+
+
+def name_labels(labels: List[str]) -> Dict[str, Any]:
+    """The part of config.json that names the classes."""
     return {
-        "problem_type": "single_label_classification",
         "id2label": {str(number): label for number, label in enumerate(labels)},
         "label2id": {label: number for number, label in enumerate(labels)},
     }

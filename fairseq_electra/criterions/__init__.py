@@ -1,3 +1,3 @@
-"""The ELECTRA criterion."""
+"""The criterions: of pre-training, and of fine-tuning that fairseq has none for."""
 
-from fairseq_electra.criterions import electra  # noqa: F401 (registers)
+from fairseq_electra.criterions import electra, electra_tagging  # noqa: F401 (registers)

@@ -9,8 +9,10 @@ from typing import Dict, List, NamedTuple, Optional
 
 import numpy as np
 import torch
-from fairseq.data import FairseqDataset, data_utils
+from fairseq.data import data_utils
 from torch import Tensor
+
+from fairseq_electra.data.length_dataset import LengthDataset
 
 MASKED_SHARE = 0.85  # of the picked tokens become <mask>, the rest stay (authors' code)
 
@@ -49,7 +51,7 @@ def pick(candidates: np.ndarray, number: int, rng: np.random.Generator, replace:
     )
 
 
-class PickDataset(FairseqDataset):
+class PickDataset(LengthDataset):
     """Blocks of tokens with the positions whose tokens the generator replaces.
 
     Args:
@@ -66,9 +68,8 @@ class PickDataset(FairseqDataset):
     def __init__(
         self, dataset, sizes, dictionary, mask_prob, limit, with_replacement=False, seed=1
     ):
-        super().__init__()
+        super().__init__(sizes)
         self.dataset = dataset
-        self._sizes = np.asarray(sizes)
         self.pad_idx = dictionary.pad()
         specials = [dictionary.bos(), dictionary.eos(), dictionary.pad()]
         self.can_be_picked = np.ones(len(dictionary), dtype=bool)  # by dictionary entry
@@ -78,9 +79,6 @@ class PickDataset(FairseqDataset):
         self.with_replacement = with_replacement
         self.seed = seed
         self.epoch = 1
-
-    def __len__(self) -> int:
-        return len(self._sizes)
 
     def __getitem__(self, index: int) -> Dict:
         item = self.dataset[index]
@@ -128,42 +126,11 @@ class PickDataset(FairseqDataset):
         }
 
     @property
-    def sizes(self) -> np.ndarray:
-        return self._sizes
-
-    def num_tokens(self, index: int) -> int:
-        return self._sizes[index]
-
-    def size(self, index: int) -> int:
-        return self._sizes[index]
-
-    def num_tokens_vec(self, indices: np.ndarray) -> np.ndarray:
-        return self._sizes[indices]
-
-    def ordered_indices(self) -> np.ndarray:
-        """By length, shuffled among equals (fairseq seeds numpy for this call)."""
-        return np.lexsort([np.random.permutation(len(self)), self._sizes])
-
-    def batch_by_size(self, indices, **limits) -> List[np.ndarray]:
-        """Batch as fairseq does, and keep the last sentences.
-
-        fairseq drops its last batch where --required-batch-size-multiple (8) does not divide it:
-        held-out data would go uncounted, and a small data set would be empty.
-        """
-        batches = list(super().batch_by_size(indices, **limits))
-        rest = indices[sum(len(batch) for batch in batches) :]
-        return [*batches, rest] if len(rest) else batches
-
-    @property
     def supports_prefetch(self) -> bool:
         return getattr(self.dataset, "supports_prefetch", False)
 
     def prefetch(self, indices) -> None:
         self.dataset.prefetch(indices)
-
-    @property
-    def can_reuse_epoch_itr_across_epochs(self) -> bool:
-        return True  # the picks change with the epoch, the lengths do not
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)

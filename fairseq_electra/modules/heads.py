@@ -1,4 +1,4 @@
-"""What sits on an encoder: the generator's, the discriminator's, and a classification head."""
+"""What sits on an encoder: the generator's, the discriminator's, and heads for fine-tuning."""
 
 import torch
 import torch.nn.functional as F
@@ -48,3 +48,23 @@ class ClassificationHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.out_proj(self.dropout(features[:, 0]))
+
+
+class TaggingHead(nn.Module):
+    """Features (B, T, C) -> tag logits (B, T, N): dropout and one Linear for every token.
+
+    As transformers' ElectraForTokenClassification; the authors' code has no dropout there.
+
+    Args:
+        label_fingerprint: of the names of the tags: a checkpoint cannot be read with others.
+    """
+
+    def __init__(self, hidden: int, num_tags: int, dropout: float, label_fingerprint: Tensor):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.out_proj = nn.Linear(hidden, num_tags)
+        init_glorot(self.out_proj)
+        self.register_buffer("label_fingerprint", label_fingerprint)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.out_proj(self.dropout(features))

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# CoNLL files -> data for --task electra_tagging: see --help.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+exec "$PYTHON" "$ROOT/scripts/prepare_tagging.py" "$@"
