@@ -24,9 +24,9 @@ from benchmark_contenders import (
     HAS_TRANSFORMERS,
     Contender,
     Setting,
+    build_contenders,
     build_ours,
     count_state_bytes,
-    list_contenders,
     make_batches,
     make_dictionary,
 )
@@ -37,6 +37,10 @@ from benchmark_sentences import measure_padding
 PARTS = ("step", "growth", "padding", "optimizer", "loading", "train")
 PEAK_SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product is the machine's peak
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+BATCHES = {
+    "cpu": {"tiny": 32, "small": 32, "base": 2, "large": 1},
+    "cuda": {"tiny": 512, "small": 128, "base": 32, "large": 8},
+}
 GROWTH_TOKENS = (128, 256, 512)
 GROWTH_BATCHES = (8, 32, 128)
 
@@ -57,14 +61,13 @@ def parse_args(argv=None) -> argparse.Namespace:
         nargs="+",
         type=int,
         metavar="N",
-        default=[128, 32] if on_gpu else [32, 2],
-        help="sentences a batch, for each of --sizes (default: 32 2 on a CPU, 128 32 on a GPU)",
+        help="sentences a batch, for each of --sizes (default: by size, smaller on a CPU)",
     )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--rounds", type=int, default=5, help="counted steps of each (default 5)")
     parser.add_argument("--vocab-size", type=int, default=30522, help="pieces (default 30522)")
     parser.add_argument("--dropout", type=float, default=0.1)
-    parser.add_argument("--device", default="cuda" if on_gpu else "cpu")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if on_gpu else "cpu")
     parser.add_argument(
         "--compile",
         action=argparse.BooleanOptionalAction,
@@ -74,8 +77,10 @@ def parse_args(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.device == "cuda" and not on_gpu:
         parser.error("--device cuda: torch sees no GPU; available: cpu")
-    if len(args.batch_size) == 1:
-        args.batch_size *= len(args.sizes)
+    usual = BATCHES[args.device]
+    args.batch_size = args.batch_size or [
+        usual.get(size.partition("@")[0], 1) for size in args.sizes
+    ]
     if len(args.batch_size) != len(args.sizes):
         parser.error(f"{len(args.batch_size)} --batch-size for {len(args.sizes)} --sizes")
     args.settings = [read_setting(parser, args, *pair) for pair in zip(args.sizes, args.batch_size)]
@@ -168,8 +173,8 @@ def measure_steps(setting: Setting, rounds: int, compiled: bool) -> Dict:
     """Every contender and the matrix products at one setting."""
     dictionary = make_dictionary(setting.vocab_size)
     batches = make_batches(setting, dictionary)
-    built = [build() for build in list_contenders(setting, dictionary, compiled)]
-    contenders = {contender.name: contender for contender in built if contender is not None}
+    built = build_contenders(setting, dictionary, compiled)
+    contenders = {contender.name: contender for contender in built}
     counter = iter(range(10**9))
     calls = {
         name: lambda c=contender: c.step(batches[next(counter) % len(batches)])
@@ -227,7 +232,6 @@ def run_parts(args: argparse.Namespace) -> Dict:
     """Measure part by part, and write what there is after each."""
     result = {"machine": describe_machine(args.device), "command": args.command}
     measures = {
-        "step": lambda: [measure_steps(s, args.rounds, args.compile) for s in args.settings],
         "growth": lambda: measure_growth(args.settings[0], args.rounds),
         "padding": lambda: measure_padding(args.settings[0], args.rounds, interleave),
         "optimizer": lambda: measure_optimizer(args.settings[-1], args.rounds, interleave),
@@ -236,7 +240,11 @@ def run_parts(args: argparse.Namespace) -> Dict:
     }
     if not HAS_TRANSFORMERS:
         print("Hugging Face: not run, transformers is not installed (pip install -e '.[hf]')")
-    for part in args.parts:
+    for setting in args.settings if "step" in args.parts else []:
+        print(f"step, {setting.name} ...", flush=True)
+        result.setdefault("step", []).append(measure_steps(setting, args.rounds, args.compile))
+        write_report(result, args.out)
+    for part in [part for part in measures if part in args.parts]:
         print(f"{part} ...", flush=True)
         result[part] = measures[part]()
         write_report(result, args.out)

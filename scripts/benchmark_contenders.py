@@ -8,7 +8,8 @@ import argparse
 import importlib.util
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Callable, Dict, List, NamedTuple, Optional
+from functools import partial
+from typing import Callable, Dict, List, NamedTuple
 
 import torch
 from fairseq.criterions.masked_lm import MaskedLmConfig, MaskedLmLoss
@@ -26,6 +27,7 @@ from fairseq_electra.optim.electra_adam import ElectraAdam, ElectraAdamConfig
 from flops import read_arch
 
 MASK_PROB = 0.15
+DTYPES = ("float32", "bf16")  # of matrix products
 RATE = 1e-4
 HAS_TRANSFORMERS = importlib.util.find_spec("transformers") is not None
 
@@ -161,8 +163,11 @@ def mix(setting: Setting, dtype: str):
     return nullcontext()
 
 
-def build_roberta(setting: Setting, dictionary: Dictionary, dtype: str) -> Contender:
-    """fairseq's stock RoBERTa with the discriminator's sizes, `masked_lm` and `adam`."""
+def build_roberta(setting: Setting, dictionary: Dictionary) -> List[Contender]:
+    """fairseq's stock RoBERTa with the discriminator's sizes, `masked_lm` and `adam`.
+
+    One model in float32 and, as fairseq does not offer it on the CPU, under autocast.
+    """
     size, _ = read_arch(f"electra_{setting.size}")
     torch.manual_seed(0)
     args = argparse.Namespace(
@@ -185,7 +190,7 @@ def build_roberta(setting: Setting, dictionary: Dictionary, dtype: str) -> Conte
     update = make_update(optimizer)
     mask, pad = dictionary.index("<mask>"), dictionary.pad()
 
-    def step(batch: Dict) -> None:
+    def step(batch: Dict, dtype: str) -> None:
         tokens, picked = batch["net_input"]["src_tokens"], batch["net_input"]["picked"]
         is_picked = torch.zeros_like(tokens, dtype=torch.bool).scatter_(1, picked, True)
         sample = {
@@ -197,19 +202,27 @@ def build_roberta(setting: Setting, dictionary: Dictionary, dtype: str) -> Conte
         update(loss / sample_size)
 
     flops = masked_lm_flops(size.as_roberta(), setting.vocab_size, setting.tokens, MASK_PROB)
-    name = f"fairseq's RoBERTa, {dtype}" + (" autocast" if dtype == "bf16" else "")
-    return Contender(name, dtype, step, sum(flops.values()), parameters, optimizer.optimizer)
+    return [
+        Contender(
+            f"fairseq's RoBERTa, {dtype}{' autocast' if dtype == 'bf16' else ''}",
+            dtype,
+            partial(step, dtype=dtype),
+            sum(flops.values()),
+            parameters,
+            optimizer.optimizer,
+        )
+        for dtype in DTYPES
+    ]
 
 
-def build_hugging_face(
-    setting: Setting, dictionary: Dictionary, dtype: str, attention: str
-) -> Optional[Contender]:
-    """transformers' two classes trained jointly, as its users do; None without transformers.
+def build_hugging_face(setting: Setting, dictionary: Dictionary, attention: str) -> List[Contender]:
+    """transformers' two classes trained jointly, as its users do; [] without transformers.
 
-    ElectraForMaskedLM makes logits of every position; embeddings are shared; torch's fused AdamW.
+    One pair in float32 and under autocast. ElectraForMaskedLM makes logits of every position;
+    embeddings are shared; torch's fused AdamW.
     """
     if not HAS_TRANSFORMERS:
-        return None
+        return []
     from transformers import ElectraConfig as HuggingFaceConfig
     from transformers import ElectraForMaskedLM, ElectraForPreTraining
 
@@ -239,7 +252,7 @@ def build_hugging_face(
     optimizer = torch.optim.AdamW(parameters, lr=RATE, eps=1e-6, weight_decay=0.01, fused=True)
     mask = dictionary.index("<mask>")
 
-    def step(batch: Dict) -> None:
+    def step(batch: Dict, dtype: str) -> None:
         tokens, picked = batch["net_input"]["src_tokens"], batch["net_input"]["picked"]
         is_picked = torch.zeros_like(tokens, dtype=torch.bool).scatter_(1, picked, True)
         with mix(setting, dtype):
@@ -261,8 +274,17 @@ def build_hugging_face(
         optimizer.zero_grad()
 
     flops = electra_flops(size, generator_size, setting.vocab_size, setting.tokens, MASK_PROB)
-    name = f"Hugging Face {attention}, {dtype}"
-    return Contender(name, dtype, step, sum(flops.values()), parameters, optimizer)
+    return [
+        Contender(
+            f"Hugging Face {attention}, {dtype}",
+            dtype,
+            partial(step, dtype=dtype),
+            sum(flops.values()),
+            parameters,
+            optimizer,
+        )
+        for dtype in DTYPES
+    ]
 
 
 @torch.no_grad()
@@ -273,8 +295,8 @@ def replace(tokens: torch.Tensor, is_picked: torch.Tensor, logits: torch.Tensor)
     return tokens.masked_scatter(is_picked, (there + noise).argmax(-1))
 
 
-def list_contenders(setting: Setting, dictionary: Dictionary, compiled: bool) -> List[Callable]:
-    """Functions that build everything that is measured at a setting, the fastest kind last."""
+def build_contenders(setting: Setting, dictionary: Dictionary, compiled: bool) -> List[Contender]:
+    """Everything that is measured at a setting."""
     modes = [{}, {"precision": "bf16"}, {"attention": "reference"}]
     modes.append({"precision": "bf16", "checkpoint_activations": True})
     if compiled:
@@ -282,15 +304,11 @@ def list_contenders(setting: Setting, dictionary: Dictionary, compiled: bool) ->
         modes += [
             {"precision": precision, "compile": mode}
             for mode in ["default", *graphs]
-            for precision in ("float32", "bf16")
+            for precision in DTYPES
         ]
-    builders = [lambda mode=mode: build_ours(setting, dictionary, **mode) for mode in modes]
-    for dtype in ("float32", "bf16"):
-        for attention in ("eager", "sdpa"):
-            builders.append(
-                lambda dtype=dtype, attention=attention: build_hugging_face(
-                    setting, dictionary, dtype, attention
-                )
-            )
-        builders.append(lambda dtype=dtype: build_roberta(setting, dictionary, dtype))
-    return builders
+    return [
+        *(build_ours(setting, dictionary, **options) for options in modes),
+        *build_hugging_face(setting, dictionary, "eager"),
+        *build_hugging_face(setting, dictionary, "sdpa"),
+        *build_roberta(setting, dictionary),
+    ]

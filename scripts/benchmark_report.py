@@ -4,11 +4,6 @@ import json
 from pathlib import Path
 from typing import Callable, Dict, List
 
-import matplotlib
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-
 BASELINE = "Hugging Face sdpa, float32"
 
 
@@ -128,6 +123,11 @@ FORMATS: Dict[str, Callable] = {
 
 def plot_steps(settings: List[Dict], path: Path) -> None:
     """Bars: tokens a second of every contender, a panel a setting."""
+    import matplotlib  # here, once benchmark.py has silenced what it logs
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
     figure, panels = plt.subplots(
         len(settings), 1, figsize=(8, 1 + 3.2 * len(settings)), squeeze=False, layout="constrained"
     )
