@@ -168,12 +168,17 @@ def measure_padding(setting: Setting, rounds: int, interleave: Callable) -> List
     return rows
 
 
+def read_sizes(prefix: Path) -> np.ndarray:
+    """(N,) tokens of each line, `</s>` counted."""
+    dataset = MMapIndexedDataset(str(prefix))  # `sizes` is a view of its file, which it closes
+    return np.array(dataset.sizes)
+
+
 def read_batches(task_bin: Path, setting: Setting, number: int) -> List[torch.Tensor]:
     """`number` batches with the lengths of the task's training set, in random order."""
-    parts = [MMapIndexedDataset(str(task_bin / "input0" / "train")).sizes + 1]
-    if (task_bin / "input1").exists():
-        parts.append(MMapIndexedDataset(str(task_bin / "input1" / "train")).sizes)
-    lengths = np.minimum(sum(parts), 512)
+    lengths = np.minimum(
+        sum(read_sizes(path / "train") for path in task_bin.glob("input*")) + 1, 512
+    )
     order = np.random.default_rng(1).permutation(len(lengths))[: number * setting.batch]
     return [
         make_tokens(lengths[chosen], setting.vocab_size)

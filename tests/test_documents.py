@@ -11,7 +11,10 @@ from tiny import ROOT
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
-    *(f"docs/{page}.md" for page in ("conversion", "finetuning_sentences", "tagging")),
+    *(
+        f"docs/{page}.md"
+        for page in ("conversion", "finetuning_sentences", "performance", "tagging")
+    ),
 )
 
 

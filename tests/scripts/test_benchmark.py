@@ -3,13 +3,16 @@
 import json
 import sys
 
+import numpy as np
 import pytest
 import torch
+from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 
 import benchmark
+import benchmark_sentences
 from benchmark_contenders import Setting, build_ours, make_batches, make_dictionary
 from benchmark_report import write_report
-from benchmark_sentences import SHARES, draw_lengths, make_tokens
+from benchmark_sentences import SHARES, draw_lengths, make_tokens, read_batches
 
 CPU = torch.device("cpu")
 SETTING = Setting("tiny", 32, 4, CPU, 100, 0.1)
@@ -113,3 +116,21 @@ def test_without_transformers_its_column_says_so(tmp_path):
     step = [{"setting": "tiny@16, batch 2", "peaks": peaks, "rows": [row], "rounds": 1}]
     write_report({"machine": {"device": "x"}, "command": "c", "step": step}, tmp_path)
     assert "| not run |" in (tmp_path / "benchmark.md").read_text()
+
+
+def test_lengths_of_a_task_are_those_of_both_sentences(tmp_path):
+    for name, lines in (("input0", ["w0 w1 w2", "w0"]), ("input1", ["w3", "w3 w4"])):
+        (tmp_path / name).mkdir()
+        builder = MMapIndexedDatasetBuilder(str(tmp_path / name / "train.bin"), dtype=np.uint16)
+        for line in lines:
+            builder.add_item(torch.tensor([4] * len(line.split()) + [2]))
+        builder.finalize(str(tmp_path / name / "train.idx"))
+    setting = Setting("tiny", 128, 2, CPU, 100, 0.0)
+    (batch,) = read_batches(tmp_path, setting, 5)
+    assert sorted(batch.ne(1).sum(1).tolist()) == [1 + 2 + 3, 1 + 4 + 2]  # <s>, a </s>, b </s>
+
+
+def test_a_folder_without_a_task_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        benchmark_sentences.main([str(tmp_path)])
+    assert "no input0/train.idx in" in capsys.readouterr().err
