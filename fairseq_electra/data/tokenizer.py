@@ -7,6 +7,7 @@ symbol: "<mask>" in a text is punctuation and a word, what is not known is "<unk
 
 import json
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from pathlib import Path
@@ -163,12 +164,20 @@ class WordPieceTokenizer(Tokenizer):
 
     def encode_with_spans(self, text: str) -> Tuple[List[str], List[Span]]:
         encoding = self.model.encode(text)
-        return [self.names[number] for number in encoding.ids], encoding.offsets
+        spans = [(start, end_of_marks(text, end)) for start, end in encoding.offsets]
+        return [self.names[number] for number in encoding.ids], spans
 
 
 def unify_spaces(text: str) -> str:
     """Text with one space for all white space; SentencePiece would take U+0085 for a letter."""
     return " ".join(text.split())
+
+
+def end_of_marks(text: str, end: int) -> int:
+    """The first place from `end` on without a combining mark, which uncased BERT leaves out."""
+    while end < len(text) and unicodedata.combining(text[end]):
+        end += 1
+    return end
 
 
 def is_ordinary(model: sentencepiece.SentencePieceProcessor, number: int) -> bool:
