@@ -23,7 +23,7 @@ WINDOW = ("--tokens-per-sample", 20, "--doc-stride", 8, "--max-query-length", 6)
 
 @pytest.fixture(scope="module")
 def squad_bin(tmp_path_factory):
-    return make_squad_bin(tmp_path_factory.mktemp("squad") / "bin", "v2.0")
+    return make_squad_bin(tmp_path_factory.mktemp("squad") / "bin", "v2.0", train=64, words=3)
 
 
 @pytest.fixture(scope="module")
