@@ -8,7 +8,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 from tiny import ROOT
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/conversion.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/conversion.md", "docs/tagging.md")
 
 
 def read(name):
@@ -21,8 +21,11 @@ def test_files_and_links_exist(name):
     named = re.findall(r"(?:\./)?((?:scripts|tests|fairseq_electra)/[\w./-]*\w)", text)
     linked = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
     assert named
-    for path in {*named, *linked}:
-        assert (ROOT / path).exists(), path
+    for path in {
+        *(ROOT / path for path in named),
+        *((ROOT / name).parent / path for path in linked),
+    }:
+        assert path.exists(), path
 
 
 def test_anchors_exist():

@@ -1,0 +1,88 @@
+"""The commands of docs/tagging.md in a row, small: prepare, fine-tune, resume, predict."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fairseq_electra.data.conll import format_conll, read_conll
+from tagging_bin import make_sentences, make_tokenizer
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+def run_script(*command, check=True, **environment):
+    """Run a script of the project as a user does; what it printed."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
+        check=False,
+    )
+    assert not check or done.returncode == 0, done.stdout[-3000:]
+    return done.stdout
+
+
+def finetune(*arguments, check=True, **environment):
+    command = (SCRIPTS / "finetune_tagging.sh", *arguments)
+    return run_script(*command, check=check, SIZE="tiny", **environment)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A data-bin's tokenizer, CoNLL files, and the folder made of them."""
+    folder = tmp_path_factory.mktemp("scripts")
+    for name in ("data", "conll"):
+        (folder / name).mkdir()
+    make_tokenizer().save(folder / "data")
+    (folder / "conll" / "train.txt").write_text(format_conll(make_sentences(70, seed=1)))
+    script = SCRIPTS / "prepare_tagging.sh"
+    printed = run_script(script, folder / "tags", folder / "data", folder / "conll")
+    assert "train 63 (train.txt), valid 7 (every 10th of train.txt) sentences; 5 tags" in printed
+    return folder
+
+
+@pytest.mark.slow
+def test_finetune_resume_and_predict(folder):
+    """Two epochs of two updates; four epochs of the same folder go on from there."""
+    arguments = (folder / "tags", folder / "save", "none", "--max-positions", 64)
+    options = (*arguments, "--tokens-per-sample", 64)
+    printed = finetune(*options, EPOCHS="2")
+    assert "num_updates 4" in printed
+    assert "best_f1" in printed
+    printed = finetune(*options, EPOCHS="4")
+    assert re.search(r"Loaded checkpoint .*save/checkpoint_last.pt \(epoch 3 @ 4 updates", printed)
+    assert "num_updates 8" in printed
+    command = (sys.executable, SCRIPTS / "predict_tags.py", folder / "save" / "checkpoint_best.pt")
+    out = folder / "out.txt"
+    printed = run_script(*command, folder / "conll" / "train.txt", "--out", out)
+    assert "micro avg" in printed
+    given = read_conll(folder / "conll" / "train.txt")
+    assert [each.words for each in read_conll(out)] == [each.words for each in given]
+
+
+def test_arguments_that_are_missing_are_named(folder, tmp_path):
+    assert "usage: SIZE=small" in finetune(check=False)
+    printed = finetune(tmp_path, tmp_path / "save", "none", check=False)
+    assert "make it with scripts/prepare_tagging.sh" in printed
+    printed = finetune(folder / "tags", tmp_path / "save", tmp_path / "gone.pt", check=False)
+    assert "no checkpoint" in printed
+    assert not (tmp_path / "save").exists()
+
+
+@pytest.mark.slow
+def test_tags_that_mark_no_entities_have_an_accuracy(folder, tmp_path):
+    """The script's rule for the best checkpoint is that of criterions/entity_counts.py."""
+    tags = shutil.copytree(folder / "tags", tmp_path / "tags")
+    for path in (tags / "train.conll", tags / "valid.conll", tags / "label" / "dict.txt"):
+        path.write_text(path.read_text().replace("B-A", "NN"))
+    printed = finetune(tags, tmp_path / "save", "none", "--no-save", EPOCHS="1")
+    (valid,) = re.findall(r"\| valid \| .*", printed)
+    assert "| accuracy " in valid
+    assert "f1" not in valid
