@@ -8,7 +8,7 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 from tiny import ROOT
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/conversion.md", "docs/tagging.md")
+DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/conversion.md", "docs/tagging.md", "docs/answers.md")
 
 
 def read(name):

@@ -30,6 +30,8 @@ class AnswerDataset(LengthDataset):
         to_learn: leave out questions that cannot be learnt from; `net_input` has the answers then.
 
     Attributes:
+        answers: first and last piece by question's number, None for an unanswerable one; or None.
+        queries: tokens of the questions used, by number.
         windows: in the order of the questions, those of one question in the passage's.
         skipped: questions left out because of what is wrong with them.
         num_cut: questions longer than `sizes.max_query_length`.
