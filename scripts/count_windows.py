@@ -4,6 +4,7 @@ In: the folder and options of the task, such as --tokens-per-sample; other optio
 """
 
 import argparse
+import logging
 from dataclasses import fields
 from typing import List, Optional
 
@@ -27,6 +28,7 @@ def count_windows(argv: Optional[List[str]] = None) -> int:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.ERROR)  # training logs it again
     try:
         print(count_windows())
     except ValueError as error:

@@ -8,7 +8,13 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 
 from tiny import ROOT
 
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/conversion.md", "docs/tagging.md", "docs/answers.md")
+DOCUMENTS = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/conversion.md",
+    "docs/tagging.md",
+    "docs/answers.md",
+)
 
 
 def read(name):
