@@ -56,7 +56,7 @@ class ElectraAnswersCriterion(FairseqCriterion):
             **count_hits(logits, start, end),
         }
         if logits.impossible is not None:
-            is_impossible = sample["is_impossible"]
+            is_impossible = sample["is_impossible"].float()  # --fp16 halves a batch's floats
             impossible_loss = F.binary_cross_entropy_with_logits(
                 logits.impossible, is_impossible, reduction="sum"
             )

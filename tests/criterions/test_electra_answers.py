@@ -55,6 +55,7 @@ def test_the_loss_by_hand():
     assert log["impossible_loss"] == pytest.approx(impossible, rel=1e-5)
     hits = [log[key].item() for key in ("start_acc", "end_acc", "span_acc", "impossible_acc")]
     assert hits == [2, 1, 1, 2]
+    sample["is_impossible"] = sample["is_impossible"].half()  # as fairseq's --fp16 does
     assert run(logits, sample, weight=2.0)[0].item() == pytest.approx(
         (start + end) / 2 + 2 * impossible, rel=1e-5
     )
