@@ -16,7 +16,7 @@ setup(
         FAIRSEQ,
         "torch>=2.4",
         "numpy",
-        "sentencepiece",
+        "sentencepiece>=0.2.3",  # tells which characters a piece stands for (offset_mapping)
         "tokenizers",
         "matplotlib",
     ],

@@ -219,8 +219,31 @@ def export_tagging_head(head: str, source: Source, folder: Path) -> str:
     return f"{head}: ElectraForTokenClassification"
 
 
+def export_answer_head(head: str, source: Source, folder: Path) -> str:
+    """Write a linear head of --task electra_answers as ElectraForQuestionAnswering; a line on it.
+
+    The joint head is no head there: the encoder alone is written then, as ElectraModel.
+    """
+    prefix = f"{CLASS_HEADS}{head}.out_proj."
+    tensors = to_foreign(encoder_entries(source), source.tensors, HF)
+    if prefix + "weight" not in source.tensors:
+        write_folder(folder, describe_encoder(source, "ElectraModel"), tensors, source)
+        return (
+            f"{head}: ElectraModel, the encoder alone; the head is not written, because the end "
+            "depends on the start in it, and ElectraForQuestionAnswering is one Linear (fine-tune "
+            "with --answer-head linear for that)"
+        )
+    for name in ("weight", "bias"):
+        tensors[f"qa_outputs.{name}"] = source.tensors[prefix + name]
+    write_folder(folder, describe_encoder(source, "ElectraForQuestionAnswering"), tensors, source)
+    return f"{head}: ElectraForQuestionAnswering"
+
+
 # by task; export_class_head for the others
-HEAD_EXPORTS = {"electra_tagging": export_tagging_head}
+HEAD_EXPORTS = {
+    "electra_tagging": export_tagging_head,
+    "electra_answers": export_answer_head,
+}
 
 
 def describe_encoder(source: Source, class_name: str) -> Dict[str, Any]:

@@ -6,10 +6,12 @@ symbol: "<mask>" in a text is punctuation and a word, what is not known is "<unk
 """
 
 import json
+import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from pathlib import Path
-from typing import Dict, List, Sequence
+from typing import Dict, List, Sequence, Tuple
 
 import sentencepiece
 import tokenizers
@@ -22,6 +24,7 @@ BERT_SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 INFO_FILE = "tokenizer_info.json"
 MOST_KNOWN = 5_000_000  # characters of words of which a WordPiece tokenizer knows the pieces
 WORD_START = "\u2581"  # SentencePiece's mark of a word's first piece
+Span = Tuple[int, int]  # first and past-the-last character of a text
 
 
 class Tokenizer(ABC):
@@ -47,6 +50,13 @@ class Tokenizer(ABC):
     @abstractmethod
     def join_words(self, pieces: List[str]) -> str:
         """Text of ordinary pieces."""
+
+    @abstractmethod
+    def encode_with_spans(self, text: str) -> Tuple[List[str], List[Span]]:
+        """Pieces of a text as `encode` gives them, and which characters of it each stands for.
+
+        White space belongs to no piece. A character that became several pieces belongs to each.
+        """
 
     def encode_lines(self, lines: Sequence[str]) -> List[List[str]]:
         """Pieces of each line, [] for a blank one."""
@@ -100,6 +110,22 @@ class SentencePieceTokenizer(Tokenizer):
     def join_words(self, pieces: List[str]) -> str:
         return "".join(pieces).replace(WORD_START, " ").strip()
 
+    def encode_with_spans(self, text: str) -> Tuple[List[str], List[Span]]:
+        words = [word.span() for word in re.finditer(r"\S+", text)]
+        # where each character that SentencePiece sees stands in `text`, and the end of the text
+        places = [place for start, end in words for place in range(start, end + 1)]
+        seen = unify_spaces(text)
+        found = self.model.encode(seen, return_type="offset_mapping")
+        spans: List[Span] = []
+        last = 0  # end of the piece after this one
+        for piece, (start, end) in reversed([*zip(found["pieces"], found["offsets"])]):
+            if start == end and piece != WORD_START:
+                end = last  # all but the last piece of a character come with nothing
+            last = end
+            start += len(seen[start:end]) - len(seen[start:end].lstrip())
+            spans.append((places[start], places[end - 1] + 1 if end > start else places[start]))
+        return [self.names[number] for number in found["ids"]], spans[::-1]
+
 
 class WordPieceTokenizer(Tokenizer):
     """BERT's tokenizer: words and punctuation, then the longest pieces of the vocabulary."""
@@ -136,10 +162,22 @@ class WordPieceTokenizer(Tokenizer):
     def join_words(self, pieces: List[str]) -> str:
         return self.decoder.decode(pieces)
 
+    def encode_with_spans(self, text: str) -> Tuple[List[str], List[Span]]:
+        encoding = self.model.encode(text)
+        spans = [(start, end_of_marks(text, end)) for start, end in encoding.offsets]
+        return [self.names[number] for number in encoding.ids], spans
+
 
 def unify_spaces(text: str) -> str:
     """Text with one space for all white space; SentencePiece would take U+0085 for a letter."""
     return " ".join(text.split())
+
+
+def end_of_marks(text: str, end: int) -> int:
+    """The first place from `end` on without a combining mark, which uncased BERT leaves out."""
+    while end < len(text) and unicodedata.combining(text[end]):
+        end += 1
+    return end
 
 
 def is_ordinary(model: sentencepiece.SentencePieceProcessor, number: int) -> bool:

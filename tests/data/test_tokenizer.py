@@ -194,3 +194,62 @@ def test_another_dictionary_is_refused(tmp_path):
     (tmp_path / "dict.txt").write_text("\n".join(reversed(lines)))
     with pytest.raises(ValueError, match=r"dict\.txt does not list"):
         load_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("The unaffable Cafés!", ["The", "un", "aff", "able", "Café", "s", "!"]),
+        (" ab\t\u4e2d \U0001f600 a", ["a", "b", "\u4e2d", "\U0001f600", "a"]),
+        ("cafe\u0301 \u00a0the", ["cafe\u0301", "the"]),
+        ("", []),
+        ("\x01", []),
+    ],
+)
+def test_spans_of_wordpiece(text, parts):
+    pieces, spans = make_wordpiece().encode_with_spans(text)
+    assert pieces == make_wordpiece().encode(text)
+    assert [text[start:end] for start, end in spans] == parts
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("Unaffable  the\n", ["Unaffable", "the"]),
+        # both pieces of the ligature come from it; an emoji and Chinese are unknown
+        ("mask \ufb01k", ["mask", "", "\ufb01", "\ufb01", "k"]),
+        ("\u00a0the \U0001f600\u2028mask", ["the", "", "\U0001f600", "mask"]),
+        ("\u4e2da", ["", "\u4e2d", "a"]),
+        ("", []),
+        (" \x01 ", []),
+    ],
+)
+def test_spans_of_sentencepiece(sentencepiece_model, text, parts):
+    """Pieces of one word are joined where they make up one part."""
+    tokenizer = SentencePieceTokenizer(sentencepiece_model, cased=False)
+    pieces, spans = tokenizer.encode_with_spans(text)
+    assert pieces == tokenizer.encode(text)
+    assert "".join(text[start:end] for start, end in spans) == "".join(parts)
+    own = [text[start:end] for start, end in spans]
+    assert "" not in own or pieces[own.index("")] == "\u2581"
+
+
+@given(st.text())
+@settings(max_examples=200, deadline=None)
+def test_spans_of_any_text(sentencepiece_model, text):
+    """The pieces of `encode`, in order, without white space, and no character of a word is lost."""
+    for tokenizer in (make_wordpiece(), SentencePieceTokenizer(sentencepiece_model, cased=False)):
+        try:
+            expected = tokenizer.encode(text)
+        except UnicodeEncodeError:  # a lone surrogate
+            continue
+        pieces, spans = tokenizer.encode_with_spans(text)
+        assert pieces == expected
+        assert len(spans) == len(pieces)
+        assert all(0 <= start <= end <= len(text) for start, end in spans)
+        assert spans == sorted(spans)
+        for start, end in spans:
+            assert text[start:end] == text[start:end].strip()
+        covered = {place for start, end in spans for place in range(start, end)}
+        missed = {text[place] for place in range(len(text)) if place not in covered}
+        assert not any(char.isascii() and char.isalnum() for char in missed)

@@ -1,0 +1,1 @@
+"""What comes after the answer head: answers in the words of the passage, and SQuAD's metrics."""

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# SQuAD's JSON -> a folder for --task electra_answers: see --help.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
+exec "$PYTHON" "$ROOT/scripts/prepare_squad.py" "$@"
