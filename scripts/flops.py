@@ -97,7 +97,7 @@ def read_arch(arch: str) -> Tuple[TransformerSize, float]:
     try:
         from fairseq.models import ARCH_CONFIG_REGISTRY
 
-        from fairseq_electra.models.electra import ElectraConfig
+        from fairseq_electra.models.electra_config import ElectraConfig
     except ModuleNotFoundError as error:
         raise SystemExit(f"no module {error.name}: run scripts/setup.sh, then its python") from None
     archs = sorted(name for name in ARCH_CONFIG_REGISTRY if name.startswith("electra_"))

@@ -10,7 +10,8 @@ import pytest
 import torch
 from fairseq.data import Dictionary
 
-from fairseq_electra.models.electra import ElectraConfig, ElectraModel
+from fairseq_electra.models.electra import ElectraModel
+from fairseq_electra.models.electra_config import ElectraConfig
 from tiny import ROOT, TINY, TINY_OPTIONS, USER_DIR, make_dictionary
 
 

@@ -18,11 +18,13 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from fairseq_electra.models.electra import ElectraConfig
+from fairseq_electra.models.electra_config import ElectraConfig
 
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError)
 UNREADABLE += (KeyError, TypeError, AttributeError)  # of what is no dict of fairseq's
-SIZES = [field.name for field in fields(ElectraConfig) if field.name not in ("_name", "attention")]
+# Options of how a model computes, not of what it is.
+MEANS = ("_name", "attention", "precision", "compile", "checkpoint_activations")
+SIZES = [field.name for field in fields(ElectraConfig) if field.name not in MEANS]
 
 
 class Checkpoint(NamedTuple):

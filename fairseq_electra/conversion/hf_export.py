@@ -41,10 +41,7 @@ from fairseq_electra.conversion.vocabulary import (
     reorder_words,
 )
 from fairseq_electra.data.tokenizer import INFO_FILE, Tokenizer, load_tokenizer
-from fairseq_electra.models.electra import (
-    ElectraConfig,
-    discriminator_encoder_size,
-)
+from fairseq_electra.models.electra_config import ElectraConfig, discriminator_encoder_size
 
 
 class Source(NamedTuple):

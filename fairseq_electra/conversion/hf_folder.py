@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, List
 from torch import Tensor
 
 from fairseq_electra.conversion.key_map import DISCRIMINATOR, GENERATOR
-from fairseq_electra.models.electra import ElectraConfig
+from fairseq_electra.models.electra_config import ElectraConfig
 from fairseq_electra.modules.encoder import LAYER_NORM_EPS, EncoderSize
 
 WEIGHTS = "model.safetensors"

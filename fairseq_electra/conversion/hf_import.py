@@ -48,10 +48,7 @@ from fairseq_electra.conversion.vocabulary import (
     reorder_words,
 )
 from fairseq_electra.data.tokenizer import RESERVED
-from fairseq_electra.models.electra import (
-    ElectraConfig,
-    generator_encoder_size,
-)
+from fairseq_electra.models.electra_config import ElectraConfig, generator_encoder_size
 
 LM_TABLE = "generator_lm_head.weight"
 # Buffers of older versions, and the heads of fine-tuning, of which the encoder is taken.

@@ -14,12 +14,10 @@ from torch import Tensor
 from fairseq_electra.checkpoint import fingerprint
 from fairseq_electra.conversion.checkpoint_file import SIZES
 from fairseq_electra.conversion.key_map import GENERATOR
-from fairseq_electra.models.electra import (
+from fairseq_electra.models.electra import ElectraModel, Generator, build_encoder
+from fairseq_electra.models.electra_config import (
     HEAD_WIDTH,
     ElectraConfig,
-    ElectraModel,
-    Generator,
-    build_encoder,
     discriminator_encoder_size,
     generator_encoder_size,
 )

@@ -17,7 +17,7 @@ from fairseq_electra.conversion.key_map import show_shape
 from fairseq_electra.conversion.networks import TOKEN_TYPES, complete, list_shapes
 from fairseq_electra.conversion.vocabulary import load_dictionary
 from fairseq_electra.data.tokenizer import INFO_FILE, load_tokenizer
-from fairseq_electra.models.electra import ElectraConfig, generator_encoder_size
+from fairseq_electra.models.electra_config import ElectraConfig, generator_encoder_size
 
 # fairseq's names -> ours, also those from before 0.10 ("decoder", emb_layer_norm, in_proj).
 RENAMED = (

@@ -36,7 +36,7 @@ from fairseq_electra.conversion.vocabulary import (
     reorder_words,
 )
 from fairseq_electra.data.tokenizer import RESERVED
-from fairseq_electra.models.electra import HEAD_WIDTH, ElectraConfig, generator_encoder_size
+from fairseq_electra.models.electra_config import HEAD_WIDTH, ElectraConfig, generator_encoder_size
 from fairseq_electra.modules.encoder import EncoderSize
 
 WORD_TABLE = "electra/embeddings/word_embeddings"

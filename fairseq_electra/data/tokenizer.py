@@ -122,7 +122,9 @@ class SentencePieceTokenizer(Tokenizer):
             if start == end and piece != WORD_START:
                 end = last  # all but the last piece of a character come with nothing
             last = end
-            start += len(seen[start:end]) - len(seen[start:end].lstrip())
+            part = seen[start:end]  # with spaces before it, and those after a control character
+            start += len(part) - len(part.lstrip())
+            end = start + len(part.strip())
             spans.append((places[start], places[end - 1] + 1 if end > start else places[start]))
         return [self.names[number] for number in found["ids"]], spans[::-1]
 

@@ -17,7 +17,8 @@ from fairseq_electra.answers.decode import (
 from fairseq_electra.data.answer_dataset import AnswerDataset
 from fairseq_electra.data.answer_windows import Passage, Window, WindowSizes
 from fairseq_electra.data.squad import parse_squad
-from fairseq_electra.models.electra import ElectraConfig, ElectraModel
+from fairseq_electra.models.electra import ElectraModel
+from fairseq_electra.models.electra_config import ElectraConfig
 from fairseq_electra.modules.answer_head import ANSWER_HEADS, AnswerBeam
 from squad_bin import list_qas, make_dictionary, make_squad, make_tokenizer
 from tiny import TINY

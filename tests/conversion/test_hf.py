@@ -18,7 +18,8 @@ from fairseq_electra.conversion.checkpoint_file import write_checkpoint
 from fairseq_electra.conversion.hf_export import double_head
 from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterionConfig
 from fairseq_electra.data.tokenizer import load_tokenizer
-from fairseq_electra.models.electra import ElectraConfig, ElectraModel
+from fairseq_electra.models.electra import ElectraModel
+from fairseq_electra.models.electra_config import ElectraConfig
 from foreign import SHAPES, TEXTS, VOCABULARY, make_pair, save
 from tiny import TINY, make_dictionary
 

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, ElectraForQuestionAnswering, ElectraMode
 from fairseq_electra.answers.decode import HEAD
 from fairseq_electra.conversion.__main__ import main
 from fairseq_electra.conversion.checkpoint_file import write_checkpoint
-from fairseq_electra.models.electra import ElectraConfig
+from fairseq_electra.models.electra_config import ElectraConfig
 from fairseq_electra.tasks.electra_answers import ElectraAnswersTask, ElectraAnswersTaskConfig
 from squad_bin import make_squad_bin
 from tiny import TINY

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, ElectraForTokenClassification
 
 from fairseq_electra.conversion.__main__ import main
 from fairseq_electra.conversion.checkpoint_file import write_checkpoint
-from fairseq_electra.models.electra import ElectraConfig
+from fairseq_electra.models.electra_config import ElectraConfig
 from fairseq_electra.tasks.electra_tagging import (
     HEAD,
     ElectraTaggingTask,

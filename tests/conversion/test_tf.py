@@ -20,7 +20,8 @@ from fairseq_electra.conversion.key_map import (
 from fairseq_electra.conversion.networks import list_shapes
 from fairseq_electra.conversion.vocabulary import foreign_rows, make_dictionary, rename_specials
 from fairseq_electra.data.tokenizer import RESERVED
-from fairseq_electra.models.electra import ElectraConfig, ElectraModel
+from fairseq_electra.models.electra import ElectraModel
+from fairseq_electra.models.electra_config import ElectraConfig
 from foreign import VOCABULARY
 
 CFG = {

@@ -7,9 +7,9 @@ import torch
 from fairseq.models import ARCH_CONFIG_REGISTRY
 
 from fairseq_electra.checkpoint import fingerprint
-from fairseq_electra.models.electra import (
+from fairseq_electra.models.electra import ElectraModel
+from fairseq_electra.models.electra_config import (
     ElectraConfig,
-    ElectraModel,
     discriminator_encoder_size,
     generator_encoder_size,
 )

@@ -16,7 +16,8 @@ from fairseq_electra.conversion.key_map import (
     to_ours,
 )
 from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterionConfig
-from fairseq_electra.models.electra import ElectraConfig, ElectraModel
+from fairseq_electra.models.electra import ElectraModel
+from fairseq_electra.models.electra_config import ElectraConfig
 from fairseq_electra.modules.corruption import mask_tokens
 
 ORACLE = np.load(Path(__file__).parent.parent / "oracle" / "networks.npz")

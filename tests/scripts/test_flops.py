@@ -124,7 +124,7 @@ OWN = {"layers": 3, "ffn": 40, "heads": 2}
 @pytest.mark.parametrize("changes", [{}, OWN])
 @pytest.mark.parametrize("arch", ["tiny", "small", "base", "large"])
 def test_generator_has_the_sizes_of_the_model(arch, changes):
-    from fairseq_electra.models.electra import ElectraConfig, generator_encoder_size
+    from fairseq_electra.models.electra_config import ElectraConfig, generator_encoder_size
 
     size, generator_size = read_arch(f"electra_{arch}")
     cfg = ElectraConfig(

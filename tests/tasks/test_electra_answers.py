@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 import predict_answers
 from fairseq_electra.answers.decode import HEAD
-from fairseq_electra.models.electra import ElectraConfig
+from fairseq_electra.models.electra_config import ElectraConfig
 from fairseq_electra.modules.answer_head import JointAnswerHead, LinearAnswerHead
 from fairseq_electra.tasks.electra_answers import ElectraAnswersTask, ElectraAnswersTaskConfig
 from finetuned_model import load_finetuned

@@ -12,7 +12,7 @@ from seqeval.metrics import f1_score
 
 import predict_tags
 from fairseq_electra.data.conll import format_conll, read_conll
-from fairseq_electra.models.electra import ElectraConfig
+from fairseq_electra.models.electra_config import ElectraConfig
 from fairseq_electra.modules.heads import TaggingHead
 from fairseq_electra.tasks.electra_tagging import (
     HEAD,
