@@ -112,11 +112,10 @@ def make_update(optimizer) -> Callable[[torch.Tensor], None]:
     return update
 
 
-def build_ours(setting: Setting, dictionary: Dictionary, **options) -> Contender:
-    """This plugin's model, criterion and optimizer; `options` of ElectraConfig."""
+def make_cfg(setting: Setting, **options) -> ElectraConfig:
+    """The model's options at a setting's size."""
     size, generator_size = read_arch(f"electra_{setting.size}")
-    torch.manual_seed(0)
-    cfg = ElectraConfig(
+    return ElectraConfig(
         encoder_layers=size.layers,
         encoder_embed_dim=size.hidden,
         encoder_ffn_embed_dim=size.ffn,
@@ -128,6 +127,13 @@ def build_ours(setting: Setting, dictionary: Dictionary, **options) -> Contender
         attention_dropout=setting.dropout,
         **options,
     )
+
+
+def build_ours(setting: Setting, dictionary: Dictionary, **options) -> Contender:
+    """This plugin's model, criterion and optimizer; `options` of ElectraConfig."""
+    size, generator_size = read_arch(f"electra_{setting.size}")
+    torch.manual_seed(0)
+    cfg = make_cfg(setting, **options)
     model = ElectraModel(cfg, dictionary, pretrain=True).to(setting.device).train()
     criterion = ElectraCriterion(ElectraCriterionConfig(), Task(dictionary))
     parameters = list(model.parameters())

@@ -14,13 +14,11 @@ import numpy as np
 import torch
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 
-from benchmark_contenders import Setting, build_ours, make_batches, make_dictionary
+from benchmark_contenders import Setting, build_ours, make_batches, make_cfg, make_dictionary
 from fairseq_electra.models.electra import ElectraModel
-from fairseq_electra.models.electra_config import ElectraConfig
 from fairseq_electra.optim.electra_adam import ElectraAdam, ElectraAdamConfig
 from fairseq_electra.optim.electra_optimizer import apex_obstacle
 from fairseq_electra.tasks.electra import ElectraTask, ElectraTaskConfig
-from flops import read_arch
 
 ROOT = Path(__file__).resolve().parent.parent
 BYTES_PER_WEIGHT = 28  # read weight, gradient and two means, write all but the gradient: float32
@@ -31,15 +29,7 @@ MICRO_BATCHES = 4  # in each
 
 def measure_optimizer(setting: Setting, rounds: int, interleave: Callable) -> List[Dict]:
     """electra_adam's implementations against the bytes that a step must move."""
-    size, generator_size = read_arch(f"electra_{setting.size}")
-    cfg = ElectraConfig(
-        encoder_layers=size.layers,
-        encoder_embed_dim=size.hidden,
-        encoder_ffn_embed_dim=size.ffn,
-        encoder_attention_heads=size.heads,
-        embedding_size=size.embedding,
-        generator_size=generator_size,
-    )
+    cfg = make_cfg(setting)
     model = ElectraModel(cfg, make_dictionary(setting.vocab_size), pretrain=True)
     parameters = list(model.to(setting.device).parameters())
     for parameter in parameters:

@@ -19,10 +19,10 @@ from benchmark_contenders import (
     HAS_TRANSFORMERS,
     RATE,
     Setting,
+    make_cfg,
     make_dictionary,
 )
 from fairseq_electra.models.electra import ElectraModel
-from fairseq_electra.models.electra_config import ElectraConfig
 from flops import read_arch
 
 SHARES = (0.0, 0.25, 0.5, 0.75)  # of padding
@@ -51,17 +51,7 @@ def make_tokens(lengths: np.ndarray, vocab_size: int) -> torch.Tensor:
 
 def build_ours(setting: Setting, **options) -> torch.nn.Module:
     """A classifier of this plugin; (B, T) tokens -> (B, 2) logits."""
-    size, _ = read_arch(f"electra_{setting.size}")
-    cfg = ElectraConfig(
-        encoder_layers=size.layers,
-        encoder_embed_dim=size.hidden,
-        encoder_ffn_embed_dim=size.ffn,
-        encoder_attention_heads=size.heads,
-        embedding_size=size.embedding,
-        dropout=setting.dropout,
-        attention_dropout=setting.dropout,
-        **options,
-    )
+    cfg = make_cfg(setting, **options)
     model = ElectraModel(cfg, make_dictionary(setting.vocab_size), pretrain=False)
     model.register_classification_head("sentences", NUM_CLASSES)
     return Classifier(model.to(setting.device))

@@ -7,17 +7,17 @@ import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fairseq.data import Dictionary
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
-from fairseq.tasks import FairseqTask, register_task
+from fairseq.tasks import register_task
 from omegaconf import MISSING
 
 from fairseq_electra.answers.decode import HEAD
 from fairseq_electra.data.answer_dataset import SPECIALS, AnswerDataset
 from fairseq_electra.data.answer_windows import WindowSizes, describe_skipped
 from fairseq_electra.data.squad import Squad, read_squad
-from fairseq_electra.data.tokenizer import Tokenizer, load_tokenizer
+from fairseq_electra.data.tokenizer import load_tokenizer
 from fairseq_electra.modules.answer_head import ANSWER_HEADS
+from fairseq_electra.tasks.finetuning import FinetuningTask, load_dictionary
 
 logger = logging.getLogger(__name__)
 
@@ -51,13 +51,8 @@ class ElectraAnswersTaskConfig(FairseqDataclass):
 
 
 @register_task("electra_answers", dataclass=ElectraAnswersTaskConfig)
-class ElectraAnswersTask(FairseqTask):
+class ElectraAnswersTask(FinetuningTask):
     """Fine-tuning on questions whose answers are spans of a passage."""
-
-    def __init__(self, cfg: ElectraAnswersTaskConfig, tokenizer: Tokenizer, dictionary):
-        super().__init__(cfg)
-        self.tokenizer = tokenizer
-        self.dictionary = dictionary
 
     @classmethod
     def setup_task(cls, cfg: ElectraAnswersTaskConfig, **kwargs) -> "ElectraAnswersTask":
@@ -68,10 +63,7 @@ class ElectraAnswersTask(FairseqTask):
         """
         check_options(cfg)
         folder = Path(cfg.data)
-        if not (folder / "dict.txt").is_file():
-            raise ValueError(f"no dict.txt in {folder}; {PREPARE}")
-        dictionary = Dictionary.load(str(folder / "dict.txt"))
-        dictionary.add_symbol("<mask>")
+        dictionary = load_dictionary(folder, PREPARE)
         return cls(cfg, load_tokenizer(folder), dictionary)
 
     def build_model(self, cfg, from_checkpoint: bool = False):
@@ -80,11 +72,6 @@ class ElectraAnswersTask(FairseqTask):
         Raises:
             ValueError: if windows would be longer than its positions.
         """
-        if self.cfg.tokens_per_sample > cfg.max_positions:
-            raise ValueError(
-                f"--tokens-per-sample {self.cfg.tokens_per_sample} is more than the model's "
-                f"--max-positions {cfg.max_positions}: lower the first"
-            )
         model = super().build_model(cfg, from_checkpoint)
         model.add_head(HEAD, ANSWER_HEADS[str(self.cfg.answer_head)](cfg.encoder_embed_dim))
         return model
@@ -117,19 +104,6 @@ class ElectraAnswersTask(FairseqTask):
         if dataset.skipped:
             logger.warning("%s: left out %s", path, describe_skipped(dataset.skipped))
         return dataset
-
-    def max_positions(self) -> int:
-        """Longest window in tokens."""
-        return self.cfg.tokens_per_sample
-
-    @property
-    def source_dictionary(self) -> Dictionary:
-        return self.dictionary
-
-    @property
-    def target_dictionary(self) -> None:
-        """None: targets are positions."""
-        return None
 
 
 def check_options(cfg: ElectraAnswersTaskConfig) -> None:

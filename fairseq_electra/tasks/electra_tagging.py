@@ -10,7 +10,7 @@ from typing import List
 
 from fairseq.data import Dictionary
 from fairseq.dataclass import FairseqDataclass
-from fairseq.tasks import FairseqTask, register_task
+from fairseq.tasks import register_task
 from omegaconf import MISSING
 
 from fairseq_electra.checkpoint import hash_names
@@ -18,6 +18,7 @@ from fairseq_electra.data.conll import Sentence, read_conll
 from fairseq_electra.data.tagging_dataset import TaggingDataset
 from fairseq_electra.data.tokenizer import Tokenizer, load_tokenizer
 from fairseq_electra.modules.heads import TaggingHead
+from fairseq_electra.tasks.finetuning import FinetuningTask, load_dictionary
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +44,11 @@ class ElectraTaggingTaskConfig(FairseqDataclass):
 
 
 @register_task("electra_tagging", dataclass=ElectraTaggingTaskConfig)
-class ElectraTaggingTask(FairseqTask):
+class ElectraTaggingTask(FinetuningTask):
     """Fine-tuning on tagged words: chunks, named entities, parts of speech."""
 
     def __init__(self, cfg: ElectraTaggingTaskConfig, tokenizer: Tokenizer, dictionary, labels):
-        super().__init__(cfg)
-        self.tokenizer = tokenizer
-        self.dictionary = dictionary
+        super().__init__(cfg, tokenizer, dictionary)
         self.label_dictionary = labels
 
     @classmethod
@@ -64,11 +63,7 @@ class ElectraTaggingTask(FairseqTask):
                 f"--tokens-per-sample {cfg.tokens_per_sample} is too short: at least {SHORTEST}"
             )
         folder = Path(cfg.data)
-        for name in ("dict.txt", "label/dict.txt"):
-            if not (folder / name).is_file():
-                raise ValueError(f"no {name} in {folder}; {PREPARE}")
-        dictionary = Dictionary.load(str(folder / "dict.txt"))
-        dictionary.add_symbol("<mask>")
+        dictionary = load_dictionary(folder, PREPARE, "label/dict.txt")
         labels = Dictionary.load(str(folder / "label" / "dict.txt"))
         return cls(cfg, load_tokenizer(folder), dictionary, labels)
 
@@ -83,11 +78,6 @@ class ElectraTaggingTask(FairseqTask):
         Raises:
             ValueError: if examples would be longer than its positions.
         """
-        if self.cfg.tokens_per_sample > cfg.max_positions:
-            raise ValueError(
-                f"--tokens-per-sample {self.cfg.tokens_per_sample} is more than the model's "
-                f"--max-positions {cfg.max_positions}: lower the first"
-            )
         model = super().build_model(cfg, from_checkpoint)
         sizes = (cfg.encoder_embed_dim, len(self.labels), cfg.dropout)
         model.add_head(HEAD, TaggingHead(*sizes, hash_names(self.labels)))
@@ -132,16 +122,3 @@ class ElectraTaggingTask(FairseqTask):
         if counts.unknown_words:
             logger.info("%s: %d words without a piece: <unk>", name, counts.unknown_words)
         return dataset
-
-    def max_positions(self) -> int:
-        """Longest example in tokens."""
-        return self.cfg.tokens_per_sample
-
-    @property
-    def source_dictionary(self) -> Dictionary:
-        return self.dictionary
-
-    @property
-    def target_dictionary(self) -> None:
-        """None: targets are numbers of tags, and padded with -100."""
-        return None
