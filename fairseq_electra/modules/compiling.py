@@ -1,10 +1,13 @@
 """`--compile`: torch.compile's modes, and whether this machine can run them."""
 
+import logging
 from typing import Callable, Optional
 
 import torch
 from torch._inductor.cpp_builder import get_cpp_compiler
 from torch.utils._triton import has_triton
+
+logger = logging.getLogger(__name__)
 
 COMPILE_MODES = ("none", "default", "reduce-overhead", "max-autotune")
 
@@ -37,4 +40,6 @@ def compile_step(step: Callable, mode: str, device: torch.device) -> Callable:
             f"--compile {mode} cannot be used here: {obstacle}. "
             f"Available: {', '.join(['none', *possible])}"
         )
+    if device.type == "cpu":
+        logger.warning("--compile was slower than the plain step on every CPU it was measured on")
     return torch.compile(step, mode=mode, fullgraph=True, dynamic=False)

@@ -139,6 +139,14 @@ def test_cuda_graphs_without_cuda_are_refused_with_what_there_is():
         compile_step(len, "reduce-overhead", CPU)
 
 
+def test_a_compiled_step_on_the_cpu_is_warned_of(caplog):
+    compile_step(len, "none", CPU)
+    assert not caplog.records
+    if compile_obstacle("default", CPU) is None:
+        compile_step(len, "default", CPU)
+        assert "slower than the plain step" in caplog.text
+
+
 def test_compilation_without_a_compiler_is_refused(monkeypatch):
     def none():
         raise RuntimeError("no working C++ compiler found")
