@@ -5,6 +5,7 @@ case $SIZE in
     tiny) # not the paper's: for tests and the quickstart
         LAYERS=4 HIDDEN=128 FFN=512 HEADS=2 TOKENS=64
         LR=5e-4 BATCH=16 UPDATES=1000 WARMUP=100 FINETUNE_LR=5e-4
+        FINETUNE_LAYER_DECAY=1 # minutes of pre-training leave nothing in the lower layers to keep
         ;;
     small)
         LAYERS=12 HIDDEN=256 FFN=1024 HEADS=4 TOKENS=128
