@@ -18,7 +18,7 @@ from fairseq.models.roberta.model import RobertaModel, base_architecture
 from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
 from fairseq.utils import apply_to_sample
 
-from count_flops import electra_flops, masked_lm_flops
+from count_flops import TransformerSize, electra_flops, masked_lm_flops
 from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterionConfig
 from fairseq_electra.data.pick_dataset import PickDataset, max_picks
 from fairseq_electra.models.electra import ElectraModel
@@ -208,17 +208,35 @@ def build_roberta(setting: Setting, dictionary: Dictionary) -> List[Contender]:
         update(loss / sample_size)
 
     flops = masked_lm_flops(size.as_roberta(), setting.vocab_size, setting.tokens, MASK_PROB)
+    names = {"float32": "fairseq's RoBERTa, float32", "bf16": "fairseq's RoBERTa, bf16 autocast"}
+    return list_dtypes(names, step, sum(flops.values()), parameters, optimizer.optimizer)
+
+
+def list_dtypes(names: Dict[str, str], step: Callable, flops: float, *state) -> List[Contender]:
+    """One model's contenders, by dtype; `state` is its parameters and its optimizer."""
     return [
-        Contender(
-            f"fairseq's RoBERTa, {dtype}{' autocast' if dtype == 'bf16' else ''}",
-            dtype,
-            partial(step, dtype=dtype),
-            sum(flops.values()),
-            parameters,
-            optimizer.optimizer,
-        )
-        for dtype in DTYPES
+        Contender(name, dtype, partial(step, dtype=dtype), flops, *state)
+        for dtype, name in names.items()
     ]
+
+
+def configure_hugging_face(setting: Setting, network: TransformerSize, attention: str, **options):
+    """transformers' ElectraConfig of one network; `options` are further ones of it."""
+    from transformers import ElectraConfig as HuggingFaceConfig
+
+    return HuggingFaceConfig(
+        vocab_size=setting.vocab_size,
+        embedding_size=network.embedding,
+        hidden_size=network.hidden,
+        num_hidden_layers=network.layers,
+        num_attention_heads=network.heads,
+        intermediate_size=network.ffn,
+        max_position_embeddings=max(512, setting.tokens),
+        hidden_dropout_prob=setting.dropout,
+        attention_probs_dropout_prob=setting.dropout,
+        attn_implementation=attention,
+        **options,
+    )
 
 
 def build_hugging_face(setting: Setting, dictionary: Dictionary, attention: str) -> List[Contender]:
@@ -229,29 +247,19 @@ def build_hugging_face(setting: Setting, dictionary: Dictionary, attention: str)
     """
     if not HAS_TRANSFORMERS:
         return []
-    from transformers import ElectraConfig as HuggingFaceConfig
     from transformers import ElectraForMaskedLM, ElectraForPreTraining
 
     size, generator_size = read_arch(f"electra_{setting.size}")
-    small = size.generator(generator_size)
     torch.manual_seed(0)
-
-    def configure(network) -> HuggingFaceConfig:
-        return HuggingFaceConfig(
-            vocab_size=setting.vocab_size,
-            embedding_size=size.embedding,
-            hidden_size=network.hidden,
-            num_hidden_layers=network.layers,
-            num_attention_heads=network.heads,
-            intermediate_size=network.ffn,
-            max_position_embeddings=max(512, setting.tokens),
-            hidden_dropout_prob=setting.dropout,
-            attention_probs_dropout_prob=setting.dropout,
-            attn_implementation=attention,
+    generator, discriminator = (
+        network_class(configure_hugging_face(setting, network, attention))
+        for network_class, network in (
+            (ElectraForMaskedLM, size.generator(generator_size)),
+            (ElectraForPreTraining, size),
         )
-
-    generator = ElectraForMaskedLM(configure(small)).to(setting.device).train()
-    discriminator = ElectraForPreTraining(configure(size)).to(setting.device).train()
+    )
+    for network in (generator, discriminator):
+        network.to(setting.device).train()
     generator.electra.embeddings = discriminator.electra.embeddings
     generator.tie_weights()
     parameters = list({*generator.parameters(), *discriminator.parameters()})
@@ -280,17 +288,8 @@ def build_hugging_face(setting: Setting, dictionary: Dictionary, attention: str)
         optimizer.zero_grad()
 
     flops = electra_flops(size, generator_size, setting.vocab_size, setting.tokens, MASK_PROB)
-    return [
-        Contender(
-            f"Hugging Face {attention}, {dtype}",
-            dtype,
-            partial(step, dtype=dtype),
-            sum(flops.values()),
-            parameters,
-            optimizer,
-        )
-        for dtype in DTYPES
-    ]
+    names = {dtype: f"Hugging Face {attention}, {dtype}" for dtype in DTYPES}
+    return list_dtypes(names, step, sum(flops.values()), parameters, optimizer)
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from benchmark_contenders import (
     HAS_TRANSFORMERS,
     RATE,
     Setting,
+    configure_hugging_face,
     make_cfg,
     make_dictionary,
 )
@@ -58,7 +59,7 @@ def build_ours(setting: Setting, **options) -> torch.nn.Module:
 
 
 class Classifier(torch.nn.Module):
-    """Tokens in, logits out, whoever's model it is."""
+    """Tokens in, logits out, whosever model it is."""
 
     def __init__(self, model: torch.nn.Module):
         super().__init__()
@@ -72,23 +73,11 @@ class Classifier(torch.nn.Module):
 
 def build_hugging_face(setting: Setting) -> torch.nn.Module:
     """Hugging Face's classifier of the same size."""
-    from transformers import ElectraConfig as HuggingFaceConfig
     from transformers import ElectraForSequenceClassification
 
     size, _ = read_arch(f"electra_{setting.size}")
-    config = HuggingFaceConfig(
-        vocab_size=setting.vocab_size,
-        embedding_size=size.embedding,
-        hidden_size=size.hidden,
-        num_hidden_layers=size.layers,
-        num_attention_heads=size.heads,
-        intermediate_size=size.ffn,
-        hidden_dropout_prob=setting.dropout,
-        attention_probs_dropout_prob=setting.dropout,
-        pad_token_id=1,
-        num_labels=NUM_CLASSES,
-        attn_implementation="sdpa",
-    )
+    options = {"pad_token_id": 1, "num_labels": NUM_CLASSES}
+    config = configure_hugging_face(setting, size, "sdpa", **options)
     return Classifier(ElectraForSequenceClassification(config).to(setting.device))
 
 

@@ -122,7 +122,7 @@ class GroupAdam(torch.optim.Optimizer):
         exp_avg_sqs: List[torch.Tensor],
     ) -> None:
         """Change ``params``, ``exp_avgs`` and ``exp_avg_sqs`` in place, by the group's options."""
-        raise NotImplementedError
+        raise NotImplementedError  # abstract: ReferenceAdam and TorchAdam say how
 
 
 class ReferenceAdam(GroupAdam):
