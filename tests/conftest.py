@@ -1,18 +1,16 @@
 """Fixtures that several test files use: a dictionary, tiny models, a data-bin, fairseq runs."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from fairseq.data import Dictionary
 
+from commands import run
 from fairseq_electra.models.electra import ElectraModel
 from fairseq_electra.models.electra_config import ElectraConfig
-from tiny import ROOT, TINY, TINY_OPTIONS, USER_DIR, make_dictionary
+from tiny import TINY, TINY_OPTIONS, USER_DIR, make_dictionary
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -36,23 +34,6 @@ def build_model():
         return ElectraModel(cfg, dictionary or make_dictionary(), pretrain)
 
     return build
-
-
-def run(*command, check=True, threads=1, timeout=300) -> SimpleNamespace:
-    """Run a command as a user does; `output` is what it printed on both streams."""
-    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(
-        [str(part) for part in command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=env,
-        cwd=ROOT,
-        timeout=timeout,
-        check=False,
-    )
-    assert not check or done.returncode == 0, done.stdout[-4000:]
-    return SimpleNamespace(returncode=done.returncode, output=done.stdout)
 
 
 @pytest.fixture(scope="session")
