@@ -81,5 +81,5 @@ def test_an_unknown_implementation_is_refused(capsys):
 
 
 def test_lamb_without_apex(no_apex):
-    with pytest.raises(ValueError, match="--optimizer electra_lamb needs NVIDIA's Apex"):
-        build("--optimizer", "electra_lamb", "--lamb-eps", "1e-5", "--lamb-betas", "(0.9, 0.98)")
+    with pytest.raises(ValueError, match="--lamb-impl apex needs NVIDIA's Apex"):
+        build("--optimizer", "electra_lamb", "--lamb-eps", "1e-5", "--lamb-impl", "apex")
