@@ -6,7 +6,6 @@ what goes wrong without it; each has a test in tests/test_compat.py that fails w
 
 import argparse
 import atexit
-import queue
 import sys
 import time
 import weakref
@@ -35,7 +34,7 @@ def apply() -> None:
     allow_checkpoint_classes()
     restore_numpy_compat()
     shorten_logged_tensors()
-    stop_loading_at_exit()
+    stop_loading_ahead()
 
 
 def allow_checkpoint_classes() -> None:
@@ -76,38 +75,47 @@ def shorten_logged_tensors() -> None:
     progress_bar.format_stat = format_stat
 
 
-def stop_loading_at_exit() -> None:
-    """End fairseq's threads that load ahead (`--data-buffer-size`) before Python does.
+def stop_loading_ahead() -> None:
+    """End fairseq's threads that load ahead (`--data-buffer-size`) when nobody waits for them.
 
-    A run that stops inside an epoch, as with --max-update, leaves one. If it is in torch's code
-    when Python ends, Python kills it there: "terminate called without an active exception", exit
-    code 134 after a training that went well. Needed by every fairseq to date.
+    A loop that is left early leaves one, with its loader workers and what they have loaded. After a
+    training that stops inside an epoch (--max-update), it may be in torch's code when Python ends,
+    and Python kills it there: "terminate called without an active exception", exit code 134 after
+    a run that went well. After a validation that stops early (--max-valid-steps) it waits for ever:
+    at 2 workers, each validation kept 2 more processes. Needed by every fairseq to date.
     """
     buffered = iterators.BufferedIterator
     original = buffered._create_consumer
-    if getattr(original, "stops_at_exit", False):
+    if getattr(original, "stops", False):
         return
     consumers = weakref.WeakSet()
 
     def _create_consumer(self):
         original(self)
         consumers.add(self._consumer)
+        weakref.finalize(self, stop_consumer, self._consumer).atexit = False
 
-    _create_consumer.stops_at_exit = True
+    _create_consumer.stops = True
     buffered._create_consumer = _create_consumer
-    atexit.register(stop_consumers, consumers)
+    atexit.register(join_consumers, consumers)
 
 
-def stop_consumers(consumers) -> None:
-    """Let each thread finish the batch that it is making, and no other."""
+def stop_consumer(consumer) -> None:
+    """Let the thread finish the batch that it is making, and no other."""
+    consumer._max_len = 0
+    waiting = consumer._queue
+    with waiting.mutex:  # it may wait for room in a full queue
+        waiting.maxsize = sys.maxsize
+        waiting.not_full.notify_all()
+
+
+def join_consumers(consumers) -> None:
+    """Stop all threads and wait until they have ended, but not for ever."""
     deadline = time.monotonic() + LONGEST_STOP
     for consumer in list(consumers):
-        consumer._max_len = 0
-        while consumer.is_alive() and time.monotonic() < deadline:
-            try:
-                consumer._queue.get(timeout=0.05)  # it may wait for room in a full queue
-            except queue.Empty:
-                continue
+        stop_consumer(consumer)
+    for consumer in list(consumers):
+        consumer.join(max(0.0, deadline - time.monotonic()))
 
 
 def describe_versions() -> str:

@@ -11,7 +11,7 @@ from fairseq.data import TokenBlockDataset
 from fairseq.data.iterators import BufferedIterator
 from fairseq.logging import progress_bar
 
-from fairseq_electra.compat import stop_consumers
+from fairseq_electra.compat import join_consumers
 from tiny import make_dictionary
 
 
@@ -108,5 +108,39 @@ def test_a_full_buffer_is_no_obstacle():
     """The thread waits for room in the queue, for ever if nobody takes a batch."""
     batches = BufferedIterator(1, range(100))
     next(batches)
-    stop_consumers([batches._consumer])
+    join_consumers([batches._consumer])
     assert not batches._consumer.is_alive()
+
+
+def test_a_loop_that_is_left_early_ends_its_thread():
+    """As --max-valid-steps leaves it; the thread would hold the loader's workers for ever."""
+    batches = BufferedIterator(1, range(100))
+    next(batches)
+    thread = batches._consumer
+    del batches
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+LEFT_EARLY = """
+import gc
+{load_plugin}
+from fairseq.data.iterators import BufferedIterator
+
+batches = BufferedIterator(1, range(100))
+next(batches)
+thread = batches._consumer
+del batches
+gc.collect()
+thread.join({seconds})
+print("alive" if thread.is_alive() else "ended")
+"""
+
+
+@pytest.mark.parametrize(
+    ("load_plugin", "seconds", "state"), [("", 1, "alive"), ("import fairseq_electra", 60, "ended")]
+)
+def test_without_the_plugin_the_thread_stays(load_plugin, seconds, state):
+    code = LEFT_EARLY.format(load_plugin=load_plugin, seconds=seconds)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == state
