@@ -6,6 +6,7 @@ what goes wrong without it; each has a test in tests/test_compat.py that fails w
 
 import argparse
 import atexit
+import gc
 import sys
 import time
 import weakref
@@ -91,13 +92,22 @@ def stop_loading_ahead() -> None:
     consumers = weakref.WeakSet()
 
     def _create_consumer(self):
+        left = [c for c in consumers if c.is_alive() and same_dataset(c._source, self._iterable)]
+        if left:
+            join_consumers(left)
+            gc.collect()  # fairseq's iterators refer to each other, and hold the loader's workers
         original(self)
         consumers.add(self._consumer)
-        weakref.finalize(self, stop_consumer, self._consumer).atexit = False
 
     _create_consumer.stops = True
     buffered._create_consumer = _create_consumer
     atexit.register(join_consumers, consumers)
+
+
+def same_dataset(loader, other) -> bool:
+    """Whether two loaders have one dataset, which fairseq has only when the first was left."""
+    dataset = getattr(loader, "dataset", None)
+    return dataset is not None and dataset is getattr(other, "dataset", None)
 
 
 def stop_consumer(consumer) -> None:
