@@ -26,8 +26,10 @@ except ImportError as error:
 from fairseq import checkpoint_utils, file_utils
 from fairseq.data import iterators
 from fairseq.logging import progress_bar
+from fairseq.trainer import Trainer
 
 from fairseq_electra import safe_loading
+from fairseq_electra.divergence import describe_stop
 
 MAX_SHOWN_ELEMENTS = 8
 LONGEST_STOP = 10.0  # seconds that the end of the program waits for a batch that is being made
@@ -40,6 +42,7 @@ def apply() -> None:
     restore_numpy_compat()
     shorten_logged_tensors()
     stop_loading_at_exit()
+    explain_divergence()
 
 
 def allow_checkpoint_classes() -> None:
@@ -135,6 +138,31 @@ def stop_consumers(consumers) -> None:
                 consumer._queue.get(timeout=0.05)  # it may wait for room in a full queue
             except queue.Empty:
                 continue
+
+
+def explain_divergence() -> None:
+    """End a training whose gradients are not finite with what happened and where to go on.
+
+    fairseq's message names neither the update nor the loss nor a checkpoint, and with several
+    workers it advises another --ddp-backend. Needed by every fairseq to date.
+    """
+    original = Trainer.train_step
+    if getattr(original, "explains", False):
+        return
+
+    def train_step(self, samples, raise_oom=False):
+        logs = []
+        hook = self.criterion.register_forward_hook(lambda *call: logs.append(call[-1][-1]))
+        try:
+            return original(self, samples, raise_oom)
+        except FloatingPointError as error:
+            message = describe_stop(self, logs[: len(samples)], error)
+            raise FloatingPointError(message) from error
+        finally:
+            hook.remove()
+
+    train_step.explains = True
+    Trainer.train_step = train_step
 
 
 def describe_versions() -> str:

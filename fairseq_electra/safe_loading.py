@@ -1,7 +1,7 @@
 """How a checkpoint file is read: nothing in it runs, whoever made it.
 
-In: a file. Out: tensors and plain values, or RefusedCheckpointError, which names the file and what it
-asked for. `compat.guard_checkpoints` makes fairseq's own loading do the same.
+In: a file. Out: tensors and plain values, or RefusedCheckpointError, which names the file and what
+it asked for. `compat.guard_checkpoints` makes fairseq's own loading do the same.
 """
 
 import argparse
@@ -78,8 +78,8 @@ def load_file(file, map_location="cpu", **options) -> Any:
             raise
         name = "TorchScript" if "TorchScript" in str(error) else "torch's .tar format of 2017"
     raise RefusedCheckpointError(
-        f"{path} was not loaded, and nothing in it was run: it asks for {name}, and a checkpoint of "
-        "fairseq-train has only tensors and plain values. It may have been made to run code: get "
+        f"{path} was not loaded, and nothing in it was run: it asks for {name}, and a checkpoint "
+        "of fairseq-train has only tensors and plain values. It may have been made to run code: get "
         "the checkpoint anew from whoever trained it, as fairseq-train wrote it"
     )
 

@@ -40,7 +40,7 @@ TRAPS = {
     "eval": lambda path: Trap(eval, touch(path)),
     "exec": lambda path: Trap(exec, touch(path)),
     "open": lambda path: Trap(open, str(path), "w"),
-    "touch": lambda path: Trap(Path.touch, Path(path)),
+    "getattr": lambda path: Trap(Path.touch, Path(path)),
 }
 
 
