@@ -155,8 +155,12 @@ def explain_divergence() -> None:
         hook = self.criterion.register_forward_hook(lambda *call: logs.append(call[-1][-1]))
         try:
             return original(self, samples, raise_oom)
-        except FloatingPointError as error:
-            message = describe_stop(self, logs[: len(samples)], error)
+        except Exception as error:
+            # fairseq runs the batches again to find the module, and that may fail in its own way
+            stop = error if isinstance(error, FloatingPointError) else error.__context__
+            if not isinstance(stop, FloatingPointError):
+                raise
+            message = describe_stop(self, logs[: len(samples)], stop)
             raise FloatingPointError(message) from error
         finally:
             hook.remove()

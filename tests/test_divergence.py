@@ -49,7 +49,8 @@ def test_a_nan_stops_the_run(data_bin, tmp_path, trained, train_electra, options
     assert "stopped at update 5" in line, done.output[-3000:]
     assert "loss nan" in line
     assert "checkpoint_1_4.pt: go on from it" in line
-    assert "NaN detected in output of" in done.output  # fairseq's search for the module
+    if "--checkpoint-activations" not in options:  # torch's second forward pass cannot be searched
+        assert "NaN detected in output of" in done.output
     assert last.read_bytes() == before
 
 
@@ -60,15 +61,14 @@ def test_a_diverging_rate_stops_the_run(data_bin, tmp_path, train_electra):
     assert "has no checkpoint with finite weights" in line
 
 
-def test_a_nan_in_one_of_two_workers_stops_both(data_bin, tmp_path, trained, train_electra):
+def test_a_nan_in_one_of_two_workers_stops_both(data_bin, tmp_path, train_electra):
     """The second worker alone scales its discriminator's loss with a number that is not one."""
     port = 20_000 + hash(str(tmp_path)) % 20_000
-    shutil.copytree(trained, tmp_path / "save")
     results = {}
 
     def worker(rank):
         results[rank] = train_electra(
-            *(data_bin, tmp_path / "save", "--disable-validation", "--total-num-update", 100),
+            *(data_bin, tmp_path / "save", "--disable-validation"),
             *("--disc-weight", ("50", "nan")[rank]),
             *("--distributed-world-size", 2, "--distributed-rank", rank),
             *("--distributed-init-method", f"tcp://127.0.0.1:{port}"),
@@ -84,8 +84,7 @@ def test_a_nan_in_one_of_two_workers_stops_both(data_bin, tmp_path, trained, tra
         thread.join()
     for rank in range(2):
         line = last_line(results[rank])
-        assert "stopped at update 5" in line, results[rank].output[-3000:]
-        assert "checkpoint_1_4.pt" in line or "checkpoint_last.pt" in line
+        assert "stopped at update 1," in line, results[rank].output[-3000:]
         assert ("loss nan" in line) == (rank == 1)
 
 
