@@ -149,7 +149,7 @@ def test_fairseq_commands(
         done = run_command(
             *(sys.executable, "-m", "fairseq_cli.train", tmp_path / "bin", "--user-dir", USER_DIR),
             *("--cpu", "--task", "sentence_prediction", "--criterion", "sentence_prediction"),
-            *("--arch", "electra_tiny", *TINY_OPTIONS, "--num-classes", 2, "--batch-size", 8),
+            *("--arch", "electra_tiny", *TINY_OPTIONS, "--num-classes", 40, "--batch-size", 8),
             *("--optimizer", "electra_adam", "--lr", 1e-3, "--disable-validation"),
             *("--save-dir", tmp_path / "other", "--finetune-from-model", path),
             check=False,
