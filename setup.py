@@ -14,7 +14,7 @@ setup(
     packages=find_packages(include=["fairseq_electra", "fairseq_electra.*"]),
     install_requires=[
         FAIRSEQ,
-        "torch>=2.4",
+        "torch>=2.6",  # before that weights_only=True could run code (CVE-2025-32434)
         "numpy",
         "sentencepiece>=0.2.3",  # tells which characters a piece stands for (offset_mapping)
         "tokenizers",

@@ -4,10 +4,10 @@
 what goes wrong without it; each has a test in tests/test_compat.py that fails without it.
 """
 
-import argparse
 import atexit
 import gc
 import sys
+import tarfile
 import time
 import weakref
 from types import SimpleNamespace
@@ -23,8 +23,13 @@ except ImportError as error:
         "`pip install --no-deps ve-fairseq==0.12.3` on Python 3.11 and 3.12"
     ) from error
 
+from fairseq import checkpoint_utils, file_utils
 from fairseq.data import iterators
 from fairseq.logging import progress_bar
+from fairseq.trainer import Trainer
+
+from fairseq_electra import safe_loading
+from fairseq_electra.divergence import describe_stop
 
 MAX_SHOWN_ELEMENTS = 8
 LONGEST_STOP = 10.0  # seconds that the end of the program waits for a batch that is being made
@@ -33,19 +38,44 @@ LONGEST_STOP = 10.0  # seconds that the end of the program waits for a batch tha
 def apply() -> None:
     """Make every change below; calling it again changes nothing."""
     allow_checkpoint_classes()
+    guard_checkpoints()
     restore_numpy_compat()
     shorten_logged_tensors()
     stop_loading_ahead()
+    explain_divergence()
 
 
 def allow_checkpoint_classes() -> None:
     """Let `torch.load(weights_only=True)`, the default since torch 2.6, read fairseq's checkpoints.
 
-    They hold the model's arguments as an `argparse.Namespace`. It is allowed by name instead of
-    turning `weights_only` off, which would let any downloaded checkpoint run code.
+    They hold the model's arguments as an `argparse.Namespace`, and perhaps a metric as a numpy
+    number. Both are allowed by name (safe_loading.py) instead of turning `weights_only` off, which
+    would let any downloaded checkpoint run code.
     Needed by ve-fairseq 0.12.3; fairseq main loads with `weights_only=False`.
     """
-    torch.serialization.add_safe_globals([argparse.Namespace])
+    torch.serialization.add_safe_globals(safe_loading.ALLOWED)
+
+
+def guard_checkpoints() -> None:
+    """Make fairseq refuse checkpoints and archives that could run code, and say why.
+
+    Without it TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1, or fairseq main, runs what is in a pickle; the
+    options of a checkpoint reach eval() in fairseq's models; torch's message advises to turn the
+    protection off; an archive writes outside its folder. Needed by every fairseq to date.
+    """
+    checkpoint_utils.torch = Overlay(torch, load=safe_loading.load_checkpoint)
+    file_utils.tarfile = Overlay(tarfile, open=safe_loading.open_archive)
+
+
+class Overlay:
+    """A module with some of its names replaced, for one other module that uses it."""
+
+    def __init__(self, module, **replaced):
+        self._module = module
+        vars(self).update(replaced)
+
+    def __getattr__(self, name):
+        return getattr(self._module, name)
 
 
 def restore_numpy_compat() -> None:
@@ -126,6 +156,35 @@ def join_consumers(consumers) -> None:
         stop_consumer(consumer)
     for consumer in list(consumers):
         consumer.join(max(0.0, deadline - time.monotonic()))
+
+
+def explain_divergence() -> None:
+    """End a training whose gradients are not finite with what happened and where to go on.
+
+    fairseq's message names neither the update nor the loss nor a checkpoint, and with several
+    workers it advises another --ddp-backend. Needed by every fairseq to date.
+    """
+    original = Trainer.train_step
+    if getattr(original, "explains", False):
+        return
+
+    def train_step(self, samples, raise_oom=False):
+        logs = []
+        hook = self.criterion.register_forward_hook(lambda *call: logs.append(call[-1][-1]))
+        try:
+            return original(self, samples, raise_oom)
+        except Exception as error:
+            # fairseq runs the batches again to find the module, and that may fail in its own way
+            stop = error if isinstance(error, FloatingPointError) else error.__context__
+            if not isinstance(stop, FloatingPointError):
+                raise
+            message = describe_stop(self, logs[: len(samples)], stop)
+            raise FloatingPointError(message) from error
+        finally:
+            hook.remove()
+
+    train_step.explains = True
+    Trainer.train_step = train_step
 
 
 def describe_versions() -> str:

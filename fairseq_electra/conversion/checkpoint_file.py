@@ -1,7 +1,7 @@
 """fairseq's checkpoints: what a conversion needs of one, and a new one with no updates made yet.
 
-Only tensors, plain values and the classes of compat.py are read; a pickle that wants to run
-anything else is refused. Tensors are mapped from the file, so an optimizer's state costs nothing.
+Only tensors and plain values are read; a pickle that wants to run anything is refused
+(safe_loading.py). Tensors are mapped from the file, so an optimizer's state costs nothing.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from fairseq_electra.models.electra_config import ElectraConfig
+from fairseq_electra.safe_loading import load_file
 
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError)
 UNREADABLE += (KeyError, TypeError, AttributeError)  # of what is no dict of fairseq's
@@ -40,10 +41,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if not path.is_file():
         raise ValueError(f"{path}: no such checkpoint")
     try:
-        state = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
-        return find_parts(state)
+        return find_parts(load_file(path, mmap=zipfile.is_zipfile(path)))
     except UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ValueError(f"{path} is not a whole checkpoint of fairseq-train ({reason})") from None

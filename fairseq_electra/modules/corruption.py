@@ -65,7 +65,8 @@ def sample_tokens(logits: Tensor, uniform: Tensor, temperature: float = 1.0) -> 
         blocks = padded.unflatten(-1, (-1, SAMPLING_BLOCK))  # (N, V / block, block)
         block, fraction = choose(blocks.sum(-1), uniform.reshape(-1))
         entry, _ = choose(blocks[torch.arange(len(blocks), device=block.device), block], fraction)
-    return (block * SAMPLING_BLOCK + entry).view(shape)
+    # Logits that are not numbers give any index; the loss shall stop the run, not the look-up.
+    return (block * SAMPLING_BLOCK + entry).clamp(max=size - 1).view(shape)
 
 
 def corrupt_tokens(

@@ -69,7 +69,7 @@ def test_pickles_that_run_code_are_refused(tmp_path, is_zip):
     state = {"args": None, "cfg": {"model": trap, "task": {}}, "model": {}}
     path = tmp_path / "c.pt"
     torch.save(state, path, _use_new_zipfile_serialization=is_zip)
-    with pytest.raises(ValueError, match=r"c\.pt is not a whole checkpoint of fairseq-train"):
+    with pytest.raises(ValueError, match=r"c\.pt was not loaded.*asks for .*getattr"):
         read_checkpoint(path)
     assert not trap.path.exists()
     pickle.loads(pickle.dumps(trap))

@@ -1,0 +1,111 @@
+"""Numbers that are not finite stop a run with the update, the loss and the last good checkpoint."""
+
+import math
+import os
+import shutil
+import threading
+
+import pytest
+import torch
+
+from fairseq_electra.divergence import find_good
+
+SEEDS = int(os.environ.get("SEEDS", "2"))
+UPDATES = int(os.environ.get("UPDATES", "20"))
+
+
+@pytest.fixture(scope="module")
+def trained(data_bin, train_electra, tmp_path_factory):
+    """A save-dir with the checkpoints of updates 2 and 4 of 6."""
+    folder = tmp_path_factory.mktemp("trained")
+    options = ("--save-interval-updates", 2, "--max-update", 4, "--total-num-update", 100)
+    train_electra(data_bin, folder, *options, "--disable-validation")
+    return folder
+
+
+def poison(path, value=math.nan):
+    """One weight of a checkpoint is not a number."""
+    state = torch.load(path, weights_only=True)
+    state["model"]["encoder.layers.1.fc1.weight"][0, 0] = value
+    torch.save(state, path)
+
+
+def last_line(done):
+    assert done.returncode != 0
+    return done.output.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    "options", [(), ("--clip-norm", 0), ("--checkpoint-activations",), ("--precision", "bf16")]
+)
+def test_a_nan_stops_the_run(data_bin, tmp_path, trained, train_electra, options):
+    shutil.copytree(trained, tmp_path / "save")
+    last = tmp_path / "save" / "checkpoint_last.pt"
+    poison(last)
+    before = last.read_bytes()
+    options = ("--total-num-update", 100, "--disable-validation", *options)
+    done = train_electra(data_bin, tmp_path / "save", *options, check=False)
+    line = last_line(done)
+    assert "stopped at update 5" in line, done.output[-3000:]
+    assert "loss nan" in line
+    assert "checkpoint_1_4.pt: go on from it" in line
+    if "--checkpoint-activations" not in options:  # torch's second forward pass cannot be searched
+        assert "NaN detected in output of" in done.output
+    assert last.read_bytes() == before
+
+
+def test_a_diverging_rate_stops_the_run(data_bin, tmp_path, train_electra):
+    options = ("--lr", "1e30", "--warmup-updates", 1, "--max-update", 50, "--disable-validation")
+    line = last_line(train_electra(data_bin, tmp_path, *options, check=False))
+    assert "the training stopped at update" in line
+    assert "has no checkpoint with finite weights" in line
+
+
+def test_a_nan_in_one_of_two_workers_stops_both(data_bin, tmp_path, train_electra):
+    """The second worker alone scales its discriminator's loss with a number that is not one."""
+    port = 20_000 + hash(str(tmp_path)) % 20_000
+    results = {}
+
+    def worker(rank):
+        results[rank] = train_electra(
+            *(data_bin, tmp_path / "save", "--disable-validation"),
+            *("--disc-weight", ("50", "nan")[rank]),
+            *("--distributed-world-size", 2, "--distributed-rank", rank),
+            *("--distributed-init-method", f"tcp://127.0.0.1:{port}"),
+            *("--distributed-no-spawn", "--distributed-backend", "gloo"),
+            *("--ddp-backend", "legacy_ddp"),
+            check=False,
+        )
+
+    workers = [threading.Thread(target=worker, args=(rank,)) for rank in range(2)]
+    for thread in workers:
+        thread.start()
+    for thread in workers:
+        thread.join()
+    for rank in range(2):
+        line = last_line(results[rank])
+        assert "stopped at update 1," in line, results[rank].output[-3000:]
+        assert ("loss nan" in line) == (rank == 1)
+
+
+def test_a_checkpoint_that_is_not_finite_or_not_whole_is_not_good(trained, tmp_path):
+    save = tmp_path / "save"
+    shutil.copytree(trained, save)
+    shutil.copy(save / "checkpoint_last.pt", save / "crash.pt")
+    for name in ("checkpoint_last.pt", "checkpoint_1_4.pt"):
+        assert find_good(save).name in ("checkpoint_1_4.pt", "checkpoint_last.pt")
+        poison(save / name, math.inf)
+    assert find_good(save).name == "checkpoint_1_2.pt"
+    whole = (save / "checkpoint_1_2.pt").read_bytes()
+    (save / "checkpoint_1_2.pt").write_bytes(whole[: len(whole) // 2])
+    assert find_good(save) is None
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize("seed", range(1, SEEDS + 1))
+def test_seeds_train_without_nan(data_bin, tmp_path, train_electra, seed, precision):
+    options = ("--seed", seed, "--precision", precision, "--max-update", UPDATES)
+    done = train_electra(data_bin, tmp_path, *options, "--disable-validation")
+    assert f'"num_updates": "{UPDATES}"' in done.output
+    assert '"nan"' not in done.output
+    assert find_good(tmp_path) is not None
