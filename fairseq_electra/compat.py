@@ -23,8 +23,10 @@ except ImportError as error:
         "`pip install --no-deps ve-fairseq==0.12.3` on Python 3.11 and 3.12"
     ) from error
 
-from fairseq.data import iterators
+from fairseq.data import Dictionary, indexed_dataset, iterators
 from fairseq.logging import progress_bar
+
+from fairseq_electra.data.data_files import check_data
 
 MAX_SHOWN_ELEMENTS = 8
 LONGEST_STOP = 10.0  # seconds that the end of the program waits for a batch that is being made
@@ -36,6 +38,8 @@ def apply() -> None:
     restore_numpy_compat()
     shorten_logged_tensors()
     stop_loading_at_exit()
+    check_data_files()
+    name_dictionary_files()
 
 
 def allow_checkpoint_classes() -> None:
@@ -108,6 +112,43 @@ def stop_consumers(consumers) -> None:
                 consumer._queue.get(timeout=0.05)  # it may wait for room in a full queue
             except queue.Empty:
                 continue
+
+
+def check_data_files() -> None:
+    """Check every split before it is read, also by fairseq's own tasks.
+
+    Without it a damaged data-bin gives other tokens without a word, or an error that names no file
+    (IndexError in the embedding). Needed by every fairseq to date.
+    """
+    original = indexed_dataset.make_dataset
+    if getattr(original, "checks_files", False):
+        return
+
+    def make_dataset(path, impl, fix_lua_indexing=False, dictionary=None):
+        if impl in ("mmap", "cached", "lazy"):  # an index without a known magic is "cached"
+            check_data(path, dictionary)
+        return original(path, impl, fix_lua_indexing, dictionary)
+
+    make_dataset.checks_files = True
+    indexed_dataset.make_dataset = make_dataset
+
+
+def name_dictionary_files() -> None:
+    """Name the file in errors about the lines of a dict.txt; needed by every fairseq to date."""
+    original = Dictionary.add_from_file
+    if getattr(original, "names_file", False):
+        return
+
+    def add_from_file(self, f):
+        try:
+            original(self, f)
+        except (ValueError, RuntimeError) as error:
+            if isinstance(f, str):
+                raise ValueError(f"{f} is no dictionary of fairseq: {error}") from error
+            raise
+
+    add_from_file.names_file = True
+    Dictionary.add_from_file = add_from_file
 
 
 def describe_versions() -> str:
