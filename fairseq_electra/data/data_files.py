@@ -1,7 +1,7 @@
-"""Whether the files of a data-bin's split are whole: NAME.idx against NAME.bin, ids against the words.
+"""Whether the files of a split are whole: NAME.idx against NAME.bin, ids against the dictionary.
 
-fairseq maps both files into memory and believes them. A damaged index gives it other tokens without
-a word, or an error that names no file; `compat.check_data_files` calls `check_data` before it reads.
+fairseq maps both into memory and believes them. A damaged index gives it other tokens without a
+word, or an error that names no file; `compat.check_data_files` calls `check_data` before it reads.
 """
 
 import struct

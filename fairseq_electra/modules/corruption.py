@@ -65,7 +65,8 @@ def sample_tokens(logits: Tensor, uniform: Tensor, temperature: float = 1.0) -> 
         blocks = padded.unflatten(-1, (-1, SAMPLING_BLOCK))  # (N, V / block, block)
         block, fraction = choose(blocks.sum(-1), uniform.reshape(-1))
         entry, _ = choose(blocks[torch.arange(len(blocks), device=block.device), block], fraction)
-    return (block * SAMPLING_BLOCK + entry).view(shape)
+    # NaN logits choose the padding; the loss then says so, where an index error would not
+    return (block * SAMPLING_BLOCK + entry).clamp_(max=size - 1).view(shape)
 
 
 def corrupt_tokens(

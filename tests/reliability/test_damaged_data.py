@@ -1,6 +1,6 @@
-"""Data-bins damaged at random: fairseq-train says which file, or trains on the tokens of the text.
+"""Data-bins damaged at random: fairseq-train says which file is damaged, or trains on whole lines.
 
-`CASES=500 pytest tests/reliability/test_damaged_data.py -s` damages that many and prints what happened.
+`CASES=500 pytest tests/reliability/test_damaged_data.py -s` damages that many and prints a table.
 """
 
 import os
@@ -157,7 +157,8 @@ def test_an_index_of_every_shorter_length_is_refused(copy):
 def test_an_id_beyond_the_dictionary_is_named_with_its_entry(copy):
     """Also before fairseq's own tasks read it: the plugin checks what fairseq loads."""
     dictionary = Dictionary.load(str(copy / "dict.txt"))
-    sizes = data_utils.load_indexed_dataset(str(copy / "valid"), dictionary).sizes
+    lines = data_utils.load_indexed_dataset(str(copy / "valid"), dictionary)
+    sizes = lines.sizes  # gone with `lines`, which fairseq unmaps at its end
     ids = np.fromfile(copy / "valid.bin", np.uint16)
     ids[sizes[:7].sum()] = len(dictionary)  # the first of the eighth line
     ids.tofile(copy / "valid.bin")
