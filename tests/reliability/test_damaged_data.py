@@ -1,6 +1,7 @@
 """Data-bins damaged at random: fairseq-train says which file is damaged, or trains on whole lines.
 
-`CASES=500 pytest tests/reliability/test_damaged_data.py -s` damages that many and prints a table.
+`CASES=500 pytest tests/reliability/test_damaged_data.py -s` trains on that many and prints a table;
+`LOADS=20000` of them are only read.
 """
 
 import os
@@ -18,6 +19,7 @@ from fairseq_electra.data.data_files import check_data
 from tiny import TINY_OPTIONS, USER_DIR
 
 CASES = int(os.environ.get("CASES", 12))
+LOADS = int(os.environ.get("LOADS", 300))
 LIMIT = 120  # seconds for a training of one update
 FILES = ("train.bin", "train.idx", "valid.bin", "valid.idx", "dict.txt")
 TASKS = {
@@ -68,9 +70,9 @@ def zero(content: bytearray, rng: random.Random) -> str:
 DAMAGES = (flip, flip_header, truncate, extend, repeat, zero)
 
 
-def damage(folder, rng: random.Random):
+def damage(folder, rng: random.Random, names=FILES):
     """Damage one file of a data-bin; its name and how."""
-    name = rng.choice(FILES)
+    name = rng.choice(names)
     content = bytearray((folder / name).read_bytes())
     kind = rng.choice(DAMAGES)(content, rng)
     (folder / name).write_bytes(content)
@@ -121,6 +123,35 @@ def test_damaged_files_are_named(data_bin, tmp_path):
 
 def check_same_size(whole, damaged):
     assert whole.stat().st_size == damaged.stat().st_size
+
+
+def read_split(folder):
+    """The lines of `valid` as fairseq reads them, or the error."""
+    dictionary = Dictionary.load(str(folder / "dict.txt"))
+    lines = data_utils.load_indexed_dataset(str(folder / "valid"), dictionary)
+    return [line.tolist() for line in lines]
+
+
+def test_damaged_files_are_read_as_lines_of_words_or_not_at_all(data_bin, tmp_path):
+    """Words may be others where ids were flipped: nothing but a checksum could tell."""
+    whole = read_split(data_bin)
+    outcomes = Counter()
+    for case in range(LOADS):
+        rng = random.Random(case)
+        for name in FILES[2:]:
+            shutil.copyfile(data_bin / name, tmp_path / name)
+        name, kind = damage(tmp_path, rng, FILES[2:])
+        try:
+            lines = read_split(tmp_path)
+        except Exception as error:
+            assert str(tmp_path) in str(error), f"case {case}, {name}, {kind}: {error!r}"
+            outcomes[name, kind, "clear error"] += 1
+            continue
+        assert name == "dict.txt" or list(map(len, lines)) == list(map(len, whole)), case
+        outcomes[name, kind, "the same" if lines == whole else "other words"] += 1
+    for key, number in sorted(outcomes.items()):
+        print(*key, number, sep="\t")
+    assert len({outcome for _, _, outcome in outcomes}) == 3 or LOADS < 100
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])
