@@ -62,7 +62,7 @@ def test_strange_values(data_bin, tmp_path):
         outcomes[outcome] += 1
         print(f"{option}={value}", outcome, sep="\t")
         assert outcome in ("trained", "clear error", "diverged"), f"{option}={value}: {outcome}"
-        assert not list(tmp_path.iterdir())
+        assert not list(tmp_path.glob("checkpoint*"))  # crash.pt of what diverged may be there
     print(dict(outcomes))
     assert outcomes["clear error"]
 
