@@ -6,7 +6,7 @@ word, or an error that names no file; `compat.check_data_files` calls `check_dat
 
 import struct
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 from fairseq.data import indexed_dataset
@@ -47,6 +47,7 @@ def check_data(path: str, dictionary=None) -> None:
     check_places(index, idx, data)
     if dictionary is not None and np.issubdtype(index.dtype, np.integer):
         check_ids(index, data, len(dictionary))
+        check_end(index, data, getattr(dictionary, "bos_index", None))
 
 
 def read_index(path: Path) -> Index:
@@ -102,3 +103,12 @@ def check_ids(index: Index, data: Path, words: int) -> None:
                     f"{ids[wrong]}, dict.txt has {words} words with the special ones; {MEND}"
                 )
             first += len(ids)
+
+
+def check_end(index: Index, data: Path, bos: Optional[int]) -> None:
+    """ValueError if it ends in zeros, as after a crash: no line ends in <s>, whose id is 0."""
+    width = index.dtype.itemsize
+    with data.open("rb") as file:
+        file.seek(-min(width, data.stat().st_size), 2)
+        if bos == 0 and file.read() == bytes(width):
+            raise ValueError(f"{data} is damaged: it ends in zeros, which are no text; {MEND}")

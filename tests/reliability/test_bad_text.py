@@ -51,13 +51,19 @@ def read_or_name(read, path, content: bytes):
         return None
 
 
+def list_lines(content: bytes):
+    """Lines with their ends, "" last where the file ends in one."""
+    *lines, rest = content.decode().split("\n")
+    return [*(line + "\n" for line in lines), rest]
+
+
 @tried
 @given(CONTENTS)
 def test_raw_lines(tmp_path, content):
     lines = read_or_name(lambda path: list(read_lines(path)), tmp_path / "raw.txt", content)
     if lines is None:
         return
-    wanted = content.decode().split("\n")
+    wanted = list_lines(content)
     assert lines == [line.strip("\ufeff").strip() for line in wanted][: len(lines)]
     assert len(wanted) - len(lines) <= 1  # what follows the last line's end, ""
 
@@ -134,7 +140,7 @@ def test_squad_of_json_that_breaks_parsers(tmp_path, content):
 def test_labels_and_texts(tmp_path, content, sentences):
     table = read_or_name(lambda path: read_table(path, sentences), tmp_path / "train.tsv", content)
     if table is not None:
-        lines = [line.strip("\ufeff").strip() for line in content.decode().split("\n")]
+        lines = [line.strip("\ufeff").strip() for line in list_lines(content)]
         assert len(table.labels) == len(table.texts) == sum(map(bool, lines))
 
 
@@ -152,7 +158,7 @@ def test_glue_files(tmp_path, content, name, labelled):
 
     found = read_or_name(read, tmp_path / "train.tsv", content)
     if found is not None:
-        rows = [row.strip("\ufeff").rstrip("\r") for row in content.decode().split("\n")]
+        rows = [row.strip("\ufeff").rstrip("\r\n") for row in list_lines(content)]
         assert len(found[0].texts) + len(found[1]) == sum(map(bool, rows)) - bool(head)
 
 
