@@ -14,7 +14,7 @@ setup(
     packages=find_packages(include=["fairseq_electra", "fairseq_electra.*"]),
     install_requires=[
         FAIRSEQ,
-        "torch>=2.4",
+        "torch>=2.4",  # has torch.serialization.add_safe_globals; 2.4.0 was tried
         "numpy",
         "sentencepiece>=0.2.3",  # tells which characters a piece stands for (offset_mapping)
         "tokenizers",
