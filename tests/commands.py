@@ -27,7 +27,7 @@ class Command:
 
     def __init__(self, output: Path):
         self._output = output
-        self.pid = int(wait_for(lambda: read(f"{output}.pid"), 60))
+        self.pid = int(wait_for(lambda: read(f"{output}.pid"), 300))
 
     @property
     def output(self) -> str:
