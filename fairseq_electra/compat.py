@@ -24,11 +24,12 @@ except ImportError as error:
     ) from error
 
 from fairseq import checkpoint_utils, file_utils
-from fairseq.data import iterators
+from fairseq.data import Dictionary, indexed_dataset, iterators
 from fairseq.logging import progress_bar
 from fairseq.trainer import Trainer
 
 from fairseq_electra import safe_loading
+from fairseq_electra.data.data_files import check_data
 from fairseq_electra.divergence import describe_stop
 
 MAX_SHOWN_ELEMENTS = 8
@@ -43,6 +44,8 @@ def apply() -> None:
     shorten_logged_tensors()
     stop_loading_ahead()
     explain_divergence()
+    check_data_files()
+    name_dictionary_files()
 
 
 def allow_checkpoint_classes() -> None:
@@ -185,6 +188,43 @@ def explain_divergence() -> None:
 
     train_step.explains = True
     Trainer.train_step = train_step
+
+
+def check_data_files() -> None:
+    """Check every split before it is read, also by fairseq's own tasks.
+
+    Without it a damaged data-bin gives other tokens without a word, or an error that names no file
+    (IndexError in the embedding). Needed by every fairseq to date.
+    """
+    original = indexed_dataset.make_dataset
+    if getattr(original, "checks_files", False):
+        return
+
+    def make_dataset(path, impl, fix_lua_indexing=False, dictionary=None):
+        if impl in ("mmap", "cached", "lazy"):  # an index without a known magic is "cached"
+            check_data(path, dictionary)
+        return original(path, impl, fix_lua_indexing, dictionary)
+
+    make_dataset.checks_files = True
+    indexed_dataset.make_dataset = make_dataset
+
+
+def name_dictionary_files() -> None:
+    """Name the file in errors about the lines of a dict.txt; needed by every fairseq to date."""
+    original = Dictionary.add_from_file
+    if getattr(original, "names_file", False):
+        return
+
+    def add_from_file(self, f):
+        try:
+            original(self, f)
+        except (ValueError, RuntimeError) as error:
+            if isinstance(f, str):
+                raise ValueError(f"{f} is no dictionary of fairseq: {error}") from error
+            raise
+
+    add_from_file.names_file = True
+    Dictionary.add_from_file = add_from_file
 
 
 def describe_versions() -> str:

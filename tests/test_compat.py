@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from fairseq.data import TokenBlockDataset
+from fairseq.data import Dictionary, TokenBlockDataset, data_utils, indexed_dataset
 from fairseq.data.iterators import BufferedIterator
 from fairseq.logging import progress_bar
 
@@ -145,3 +145,19 @@ def test_a_loop_that_is_left_early_ends_its_thread(load_plugin, seconds, state):
     code = LEFT_EARLY.format(load_plugin=load_plugin, seconds=seconds)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split()[-1] == state
+
+
+def test_a_damaged_split_is_named(tmp_path):
+    """fairseq alone fails with "buffer is smaller than requested size", and reads on in others."""
+    builder = indexed_dataset.make_builder(str(tmp_path / "train.bin"), "mmap", vocab_size=50)
+    builder.add_item(torch.tensor([5, 6, 2]))
+    builder.finalize(str(tmp_path / "train.idx"))
+    (tmp_path / "train.bin").write_bytes(b"\x05\x00")
+    with pytest.raises(ValueError, match=r"train\.bin has 2 bytes, its index train\.idx wants 6"):
+        data_utils.load_indexed_dataset(str(tmp_path / "train"), make_dictionary())
+
+
+def test_a_damaged_dictionary_is_named(tmp_path):
+    (tmp_path / "dict.txt").write_text("w0 1\nw0 1\n")
+    with pytest.raises(ValueError, match=r"dict\.txt is no dictionary of fairseq: Duplicate word"):
+        Dictionary.load(str(tmp_path / "dict.txt"))

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tiny import new_batches
+
 GOLDEN = Path(__file__).parent / "golden" / "electra_tiny.json"
 
 
@@ -32,6 +34,7 @@ def train(run_command, data_bin, save_dir):
     return [{name: float(json.loads(line)[name]) for name in names} for line in lines]
 
 
+@new_batches
 def test_twenty_updates_of_electra_tiny(run_command, data_bin, tmp_path):
     updates = train(run_command, data_bin, tmp_path)
     assert len(updates) == 20

@@ -3,6 +3,7 @@
 All losses are in nats, as in the paper (fairseq's masked_lm reports bits).
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Dict, List, Tuple
 
@@ -30,6 +31,15 @@ class ElectraCriterionConfig(FairseqDataclass):
     )
 
 
+def check_weights(cfg: ElectraCriterionConfig) -> None:
+    """Raise ValueError, naming the option, for weights with which nothing sensible is learned."""
+    for option, weight in (("--gen-weight", cfg.gen_weight), ("--disc-weight", cfg.disc_weight)):
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"{option} must be a number from 0, not {weight}")
+    if cfg.gen_weight == cfg.disc_weight == 0:
+        raise ValueError("--gen-weight and --disc-weight are both 0: nothing would be learned")
+
+
 @register_criterion("electra", dataclass=ElectraCriterionConfig)
 class ElectraCriterion(FairseqCriterion):
     """gen_weight x mean over picked positions + disc_weight x mean over tokens but padding.
@@ -43,6 +53,7 @@ class ElectraCriterion(FairseqCriterion):
 
     def __init__(self, cfg: ElectraCriterionConfig, task):
         super().__init__(task)
+        check_weights(cfg)
         self.gen_weight = cfg.gen_weight
         self.disc_weight = cfg.disc_weight
         self.measure = None  # `measure_output`, compiled as the model's step is

@@ -52,7 +52,7 @@ def read_squad(path: Path) -> Squad:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 (byte {error.start})") from None
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
         raise ValueError(f"{path} is not JSON: {error}") from None
     try:
         return parse_squad(data)

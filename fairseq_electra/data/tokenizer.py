@@ -236,7 +236,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
             f"{folder} holds no tokenizer ({Path(error.filename).name} is missing): "
             "name a data-bin made by scripts/prepare_data.sh"
         ) from None
-    except (KeyError, ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
         raise ValueError(f"{folder}: its tokenizer is damaged: {error}") from None
     check_dictionary(folder / "dict.txt", tokenizer)
     return tokenizer

@@ -16,6 +16,7 @@ from fairseq_electra.checkpoint import adapt_state_dict, fingerprint
 from fairseq_electra.data.classes import check_classes
 from fairseq_electra.models.electra_config import (
     ElectraConfig,
+    check_config,
     discriminator_encoder_size,
     fill_defaults,
     generator_encoder_size,
@@ -110,6 +111,7 @@ class ElectraModel(BaseFairseqModel):
     def build_model(cls, cfg: ElectraConfig, task) -> "ElectraModel":
         """Build for fairseq; only a task that says so (`trains_generator`) gets the generator."""
         check_classes(task)
+        check_config(cfg)
         return cls(cfg, task.source_dictionary, getattr(task, "trains_generator", False))
 
     def forward(self, src_tokens: Tensor, picked: Optional[Tensor] = None, **net_input):

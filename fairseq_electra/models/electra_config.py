@@ -1,5 +1,6 @@
 """Options of the model, and the sizes of both networks that follow from them."""
 
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
 from typing import Optional
@@ -76,6 +77,48 @@ class ElectraConfig(FairseqDataclass):
         default=False,
         metadata={"help": "compute layers again in the backward pass: less memory, a third more"},
     )
+
+
+WHOLE_NUMBERS = (
+    "encoder_layers",
+    "encoder_embed_dim",
+    "encoder_ffn_embed_dim",
+    "encoder_attention_heads",
+    "embedding_size",
+    "generator_layers",
+    "generator_ffn_embed_dim",
+    "generator_attention_heads",
+    "max_positions",
+)
+MOST_LAYERS, LARGEST_SIZE = 1000, 1_000_000  # more is a slip, and would be built for ever
+LARGEST_GENERATOR = 10.0  # times the discriminator's hidden size; the paper's are 1 at most
+
+
+def check_config(cfg: ElectraConfig) -> None:
+    """Raise ValueError, naming the option, for a value that has no meaning.
+
+    It is asked when a model is built; without it such values fail later without their names, or
+    train something else (no layers for -1, samples of the least likely words below temperature 0).
+    """
+    for name in WHOLE_NUMBERS:
+        value = getattr(cfg, name)
+        most = MOST_LAYERS if name.endswith("layers") else LARGEST_SIZE
+        if value is not None and not 1 <= value <= most:
+            raise ValueError(f"{_option(name)} must be from 1 to {most}, not {value}")
+    for name in ("dropout", "attention_dropout"):
+        if not 0 <= getattr(cfg, name) < 1:
+            raise ValueError(f"{_option(name)} must be from 0 to below 1, not {getattr(cfg, name)}")
+    if not 0 < cfg.temperature < math.inf:
+        raise ValueError(f"--temperature must be a number above 0, not {cfg.temperature}")
+    if not 0 < cfg.generator_size <= LARGEST_GENERATOR:
+        raise ValueError(
+            f"--generator-size {cfg.generator_size} is no share of --encoder-embed-dim: it must be "
+            f"above 0 and at most {LARGEST_GENERATOR:g}, usually 0.25"
+        )
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def generator_encoder_size(cfg: ElectraConfig) -> EncoderSize:

@@ -4,8 +4,12 @@ import logging
 from typing import Callable, Optional
 
 import torch
-from torch._inductor.cpp_builder import get_cpp_compiler
 from torch.utils._triton import has_triton
+
+try:
+    from torch._inductor.cpp_builder import get_cpp_compiler
+except ImportError:  # torch 2.4
+    from torch._inductor.cpp_builder import _get_cpp_compiler as get_cpp_compiler
 
 logger = logging.getLogger(__name__)
 

@@ -6,6 +6,7 @@ as the authors do and keeps each group's own settings when a checkpoint is loade
 
 import ast
 import importlib
+import math
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 import torch
@@ -86,9 +87,9 @@ def read_betas(value: Any, option: str) -> Tuple[float, float]:
 
 
 def read_non_negative(value: float, option: str) -> float:
-    """Return ``value``; ValueError naming ``option`` if it is below 0 or not a number."""
-    if not value >= 0:
-        raise ValueError(f"{option} must be 0 or more, got {value}")
+    """Return ``value``; ValueError naming ``option`` if it is below 0, infinite or no number."""
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{option} must be 0 or more and finite, got {value}")
     return value
 
 

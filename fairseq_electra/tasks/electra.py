@@ -146,7 +146,8 @@ def check_options(cfg: ElectraTaskConfig) -> None:
 def check_split(path: Path) -> None:
     """Raise unless fairseq-preprocess wrote this split and something is in it."""
     data = path.with_name(path.name + ".bin")
-    if not data.is_file():
-        raise FileNotFoundError(f"no {data.name} in {path.parent}; {PREPARE}")
+    for part in (data, path.with_name(path.name + ".idx")):
+        if not part.is_file():
+            raise FileNotFoundError(f"no {part.name} in {path.parent}; {PREPARE}")
     if data.stat().st_size == 0:
         raise ValueError(f"{data} is empty: the text it was made from had no lines; {PREPARE}")

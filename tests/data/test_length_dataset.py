@@ -5,6 +5,7 @@ import pytest
 from fairseq.tasks import FairseqTask
 
 from fairseq_electra.data.length_dataset import LengthDataset
+from tiny import new_batches
 
 SIZES = np.random.default_rng(4).integers(3, 6, 50)
 
@@ -32,6 +33,7 @@ def read_epochs(*epochs):
     ]
 
 
+@new_batches
 def test_a_run_that_starts_later_reads_the_same_batches():
     first, second, third = read_epochs(1, 2, 3)
     assert read_epochs(3) == [third]

@@ -272,7 +272,7 @@ def split_data(tmp_path):
         for line in part:
             builder.add_item(torch.tensor(line))
         builder.finalize(f"{prefix}.idx")
-    data = data_utils.load_indexed_dataset(str(tmp_path / "train"), DICTIONARY, combine=True)
+    data = data_utils.load_indexed_dataset(str(tmp_path / "train"), combine=True)
     return data, lines
 
 

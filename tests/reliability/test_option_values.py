@@ -1,0 +1,112 @@
+"""Values that options cannot mean: refused by name, whatever else is given.
+
+`VALUES=200 pytest tests/reliability/test_option_values.py -s` gives that many to fairseq-train and
+prints what happened.
+"""
+
+import math
+import os
+import random
+import re
+from collections import Counter
+
+import pytest
+
+from commands import start
+from fairseq_electra.criterions.electra import ElectraCriterionConfig, check_weights
+from fairseq_electra.models.electra_config import ElectraConfig, check_config
+from tiny import TINY, TINY_OPTIONS, USER_DIR
+
+VALUES = int(os.environ.get("VALUES", 4))
+LIMIT = 120  # seconds for a training of three updates
+STRANGE = ("-1", "0", "nan", "inf", "1e30", "-0.5", "9" * 20, "", "abc")
+OPTIONS = (
+    *("--tokens-per-sample", "--mask-prob", "--gen-weight", "--disc-weight", "--temperature"),
+    *("--generator-size", "--generator-layers", "--generator-ffn-embed-dim"),
+    *("--generator-attention-heads", "--encoder-layers", "--encoder-embed-dim"),
+    *("--encoder-ffn-embed-dim", "--encoder-attention-heads", "--embedding-size"),
+    *("--max-positions", "--dropout", "--attention-dropout", "--layerwise-lr-decay"),
+    *("--adam-betas", "--adam-eps", "--weight-decay", "--warmup-updates", "--power"),
+    "--total-num-update",
+)
+# too large to learn with, but numbers: fairseq stops as soon as the gradients are none
+DIVERGED = "FloatingPointError: gradients are Nan/Inf"
+
+
+def train(data_bin, save_dir, *options):
+    command = start(
+        *("fairseq_cli.train", data_bin, "--user-dir", USER_DIR, "--cpu", "--task", "electra"),
+        *("--criterion", "electra", "--arch", "electra_tiny", *TINY_OPTIONS, "--num-workers", 0),
+        *("--optimizer", "electra_adam", "--lr-scheduler", "electra_decay", "--lr", "1e-3"),
+        *("--max-update", 3, "--warmup-updates", 1, "--tokens-per-sample", 32, "--batch-size", 8),
+        *("--log-format", "json", "--no-save", "--save-dir", save_dir, *options),
+    )
+    return command.wait(LIMIT), command.output
+
+
+def judge(option: str, status: int, output: str) -> str:
+    """`trained`, `clear error`, `diverged`, or what is bad about it."""
+    last = output.strip().splitlines()[-1]
+    if status == 0:
+        return "trained"
+    if status > 0 and re.match(r"(ValueError: |train.py: error: argument )", last):
+        return "clear error" if option in last else f"names no option: {last}"
+    return "diverged" if last == DIVERGED else f"unclear ({status}): {last}"
+
+
+def test_strange_values(data_bin, tmp_path):
+    outcomes = Counter()
+    cases = [(option, value) for option in OPTIONS for value in STRANGE]
+    for option, value in random.Random(1).sample(cases, min(VALUES, len(cases))):
+        outcome = judge(option, *train(data_bin, tmp_path, f"{option}={value}"))
+        outcomes[outcome] += 1
+        print(f"{option}={value}", outcome, sep="\t")
+        assert outcome in ("trained", "clear error", "diverged"), f"{option}={value}: {outcome}"
+        assert not list(tmp_path.glob("checkpoint*"))  # crash.pt of what diverged may be there
+    print(dict(outcomes))
+    assert outcomes["clear error"]
+
+
+SIZES = [name for name in ElectraConfig.__dataclass_fields__ if re.search("dim|layers|heads", name)]
+
+
+@pytest.mark.parametrize("name", [*SIZES, "embedding_size", "max_positions"])
+def test_sizes_below_1_and_beyond_all_machines(name):
+    check_config(ElectraConfig(**{**TINY, name: 2}))
+    for value in (-1, 0, 10**20):
+        with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} must be from 1 to"):
+            check_config(ElectraConfig(**{**TINY, name: value}))
+
+
+@pytest.mark.parametrize(
+    "name, values",
+    [
+        ("temperature", (0.0, -1.0, math.nan, math.inf)),
+        ("generator_size", (0.0, -1.0, math.nan, math.inf, 1e30)),
+        ("dropout", (-0.1, 1.0, math.nan)),
+        ("attention_dropout", (-0.1, 1.0, math.nan)),
+    ],
+)
+def test_numbers_without_meaning(name, values):
+    for value in values:
+        with pytest.raises(ValueError, match=f"--{name.replace('_', '-')}"):
+            check_config(ElectraConfig(**{**TINY, name: value}))
+
+
+@pytest.mark.parametrize("name", ["gen_weight", "disc_weight"])
+def test_weights(name):
+    check_weights(ElectraCriterionConfig(**{name: 0.0}))
+    for value in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} must be a number from 0"):
+            check_weights(ElectraCriterionConfig(**{name: value}))
+
+
+def test_two_weights_of_0():
+    with pytest.raises(ValueError, match="both 0"):
+        check_weights(ElectraCriterionConfig(gen_weight=0.0, disc_weight=0.0))
+
+
+def test_a_model_that_has_diverged_is_no_index_error(data_bin, tmp_path):
+    """Samples of NaN logits are words all the same; fairseq then sees that the loss is none."""
+    _, output = train(data_bin, tmp_path, "--weight-decay=1e30")
+    assert output.strip().splitlines()[-1] == DIVERGED
