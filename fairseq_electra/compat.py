@@ -25,10 +25,19 @@ except ImportError as error:
 
 from fairseq import checkpoint_utils, file_utils
 from fairseq.data import Dictionary, indexed_dataset, iterators
+from fairseq.distributed import utils as distributed_utils
+from fairseq.file_io import PathManager
 from fairseq.logging import progress_bar
 from fairseq.trainer import Trainer
+from omegaconf import OmegaConf
 
 from fairseq_electra import safe_loading
+from fairseq_electra.checkpoint_files import (
+    choose_checkpoint,
+    copy_whole,
+    remove_parts,
+    write_whole,
+)
 from fairseq_electra.data.data_files import check_data
 from fairseq_electra.divergence import describe_stop
 
@@ -46,6 +55,8 @@ def apply() -> None:
     explain_divergence()
     check_data_files()
     name_dictionary_files()
+    write_checkpoints_whole()
+    check_checkpoints_first()
 
 
 def allow_checkpoint_classes() -> None:
@@ -225,6 +236,69 @@ def name_dictionary_files() -> None:
 
     add_from_file.names_file = True
     Dictionary.add_from_file = add_from_file
+
+
+def write_checkpoints_whole() -> None:
+    """Let a checkpoint's file appear at once, under each of its names, or not at all.
+
+    fairseq renames the first file when it is written, but copies it onto checkpoint_last.pt and
+    checkpoint_best.pt byte by byte: a kill in between leaves half a file, and the former is gone.
+    On a full disk it tries three times in the same file. Needed by every fairseq to date.
+    """
+    save, copy_file = checkpoint_utils.torch_persistent_save, PathManager.copy
+    if getattr(save, "writes_whole", False):
+        return
+
+    def torch_persistent_save(obj, filename, async_write: bool = False):
+        if async_write or not PathManager.supports_rename(filename):
+            return save(obj, filename, async_write)
+        return write_whole(obj, filename)
+
+    def copy_checkpoint(src_path: str, dst_path: str, overwrite: bool = False):
+        if not PathManager.supports_rename(dst_path):
+            return copy_file(src_path, dst_path, overwrite)
+        return copy_whole(src_path, dst_path)
+
+    torch_persistent_save.writes_whole = True
+    checkpoint_utils.torch_persistent_save = torch_persistent_save
+    PathManager.copy = staticmethod(copy_checkpoint)
+
+
+def check_checkpoints_first() -> None:
+    """Refuse a damaged checkpoint, and find the newest one where checkpoint_last.pt is missing.
+
+    torch loads a file with a flipped bit, and fairseq starts anew, over the checkpoints that are
+    there, where checkpoint_last.pt is not. Needed by every fairseq to date.
+    """
+    original = checkpoint_utils.load_checkpoint
+    if getattr(original, "checks_first", False):
+        return
+
+    def load_checkpoint(cfg, trainer, **passthrough_args):
+        chosen = agree_on_checkpoint(cfg, trainer)
+        if chosen != cfg.restore_file:  # a fine-tuning that has begun goes on too
+            cfg = OmegaConf.merge(cfg, {"restore_file": chosen, "finetune_from_model": None})
+        return original(cfg, trainer, **passthrough_args)
+
+    load_checkpoint.checks_first = True
+    checkpoint_utils.load_checkpoint = load_checkpoint
+
+
+def agree_on_checkpoint(cfg, trainer) -> str:
+    """The choice of the first worker, which all must load; ValueError on all if it has none."""
+    answer = {"chosen": None, "error": None}
+    if trainer.data_parallel_rank == 0:
+        remove_parts(cfg.save_dir)
+        try:
+            answer["chosen"] = choose_checkpoint(cfg, trainer.checkpoint_suffix)
+        except ValueError as error:
+            answer["error"] = str(error)
+    if trainer.data_parallel_world_size > 1:
+        group = trainer.data_parallel_process_group
+        answer = distributed_utils.broadcast_object(answer, 0, group, dist_device=trainer.device)
+    if answer["error"] is not None:
+        raise ValueError(answer["error"])
+    return answer["chosen"]
 
 
 def describe_versions() -> str:

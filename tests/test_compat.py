@@ -7,11 +7,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from fairseq import checkpoint_utils
 from fairseq.data import Dictionary, TokenBlockDataset, data_utils, indexed_dataset
 from fairseq.data.iterators import BufferedIterator
 from fairseq.logging import progress_bar
 
-from fairseq_electra.compat import join_consumers
+from fairseq_electra.compat import apply, join_consumers
 from tiny import make_dictionary
 
 
@@ -161,3 +162,37 @@ def test_a_damaged_dictionary_is_named(tmp_path):
     (tmp_path / "dict.txt").write_text("w0 1\nw0 1\n")
     with pytest.raises(ValueError, match=r"dict\.txt is no dictionary of fairseq: Duplicate word"):
         Dictionary.load(str(tmp_path / "dict.txt"))
+
+
+FULL_DISK = """
+import contextlib, pathlib, resource, signal, sys
+{load_plugin}
+from fairseq.file_io import PathManager
+
+folder = pathlib.Path(sys.argv[1])
+(folder / "checkpoint_1_3.pt").write_bytes(b"new" * 10_000)
+(folder / "checkpoint_last.pt").write_bytes(b"former")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+with contextlib.suppress(OSError):
+    PathManager.copy(str(folder / "checkpoint_1_3.pt"), str(folder / "checkpoint_last.pt"), True)
+print((folder / "checkpoint_last.pt").read_bytes() == b"former")
+"""
+
+
+@pytest.mark.parametrize(
+    ("load_plugin", "kept"), [("", "False"), ("import fairseq_electra", "True")]
+)
+def test_a_failed_copy_keeps_the_former_checkpoint(tmp_path, load_plugin, kept):
+    code = FULL_DISK.format(load_plugin=load_plugin)
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == kept
+
+
+def test_the_checks_of_checkpoints_are_made_once():
+    patched = checkpoint_utils.load_checkpoint, checkpoint_utils.torch_persistent_save
+    assert patched[0].checks_first
+    assert patched[1].writes_whole
+    apply()
+    assert patched == (checkpoint_utils.load_checkpoint, checkpoint_utils.torch_persistent_save)

@@ -1,0 +1,177 @@
+"""Runs that are killed again and again end as the run that was never stopped, bit for bit.
+
+`KILLS=100 pytest tests/reliability/test_resume.py` makes a campaign of it: so many kills for each
+configuration, at random updates and while a checkpoint is written. `KILL_SEED` changes the moments.
+"""
+
+import json
+import os
+import random
+import re
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from commands import start
+from tiny import TINY_OPTIONS, USER_DIR
+
+KILLS = int(os.environ.get("KILLS", "2"))
+SEED = int(os.environ.get("KILL_SEED", "1"))
+LONGEST = 200  # seconds that a tiny run, or the end of its workers, may take
+CLOCKS = {"wps", "ups", "wall", "train_wall"}  # with or without train_ and valid_ before them
+SAVE = ("--save-interval-updates", 3)
+CONFIGURATIONS = {
+    "plain": SAVE,
+    "epoch ends only": ("--batch-size", 32),
+    "update-freq": (*SAVE, "--update-freq", 2, "--batch-size", 4),
+    "loader workers": (*SAVE, "--num-workers", 2),
+    "keep interval": (*SAVE, "--keep-interval-updates", 1, "--no-epoch-checkpoints"),
+    "sentence pairs": (*SAVE, "--sentence-pairs"),
+    "dropout": (*SAVE, "--dropout", 0.1, "--attention-dropout", 0.1),
+    "two workers": (*SAVE, "--batch-size", 4),
+}
+
+
+def launch(data, save_dir, options, workers=1) -> list:
+    """Start the command of a run: one process, or as many as `workers` over gloo."""
+    command = [
+        *("fairseq_cli.train", data, "--user-dir", USER_DIR, "--cpu", "--save-dir", save_dir),
+        *("--task", "electra", "--criterion", "electra", "--arch", "electra_tiny", *TINY_OPTIONS),
+        *("--optimizer", "electra_adam", "--lr-scheduler", "electra_decay", "--lr", "1e-3"),
+        *("--warmup-updates", 2, "--max-update", 26, "--clip-norm", 1.0, "--num-workers", 0),
+        *("--tokens-per-sample", 32, "--batch-size", 8, "--log-format", "json"),
+        *("--log-interval", 5, *options),
+    ]
+    if workers == 1:
+        return [start(*command)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    spread = ("--distributed-world-size", workers, "--distributed-init-method", address)
+    spread += ("--distributed-no-spawn", "--distributed-backend", "gloo")
+    spread += ("--ddp-backend", "legacy_ddp")
+    return [start(*command, *spread, "--distributed-rank", rank) for rank in range(workers)]
+
+
+def finish(commands) -> str:
+    """Wait until all have ended well; what the first printed."""
+    assert [command.wait(LONGEST) for command in commands] == [0] * len(commands), "\n".join(
+        command.output[-3000:] for command in commands
+    )
+    return commands[0].output
+
+
+def kill(commands, save_dir, chance) -> bool:
+    """Kill at a moment by chance, one worker or all; False if the run had ended before."""
+    wait_for_moment(commands[0], save_dir, chance)
+    number = chance.choice([signal.SIGKILL, signal.SIGTERM])
+    victims = commands if chance.random() < 0.5 else [chance.choice(commands)]
+    for command in victims:
+        command.send(number)
+    statuses = [command.wait(LONGEST) for command in commands]
+    assert all(status != 0 for status in statuses) or 0 in statuses, statuses
+    return -number in statuses
+
+
+def wait_for_moment(command, save_dir: Path, chance) -> None:
+    """Until a checkpoint is being written, or for a part of a run after its training began."""
+    saving = chance.random() < 0.5
+    begun, delay = None, chance.random()
+    deadline = time.monotonic() + LONGEST
+    while command.poll() is None and time.monotonic() < deadline:
+        if saving and any(save_dir.glob("*.tmp")):
+            return
+        if begun is None and "Start iterating" in command.output:
+            begun = time.monotonic()
+        if not saving and begun is not None and time.monotonic() > begun + delay:
+            return
+        time.sleep(0.001)
+
+
+def read_numbers(output: str, numbers: dict) -> dict:
+    """Add what a run logged, by kind of line and update; a second line must equal the first."""
+    for kind, line in re.findall(r"\| (train_inner|train|valid) \| (\{.*\})\n", output):
+        logged = {
+            name: value
+            for name, value in json.loads(line).items()
+            if re.sub("^(train|valid)_", "", name) not in CLOCKS and name not in CLOCKS
+        }
+        (update,) = (logged[name] for name in logged if name.endswith("num_updates"))
+        assert numbers.setdefault((kind, update), logged) == logged
+    return numbers
+
+
+def read_state(save_dir: Path) -> dict:
+    """What of the last checkpoint must be the same: all but clocks and paths.
+
+    fairseq saves before it tells the schedule an epoch's validation loss, so a run that resumes at
+    an epoch's end lacks it in the schedule's `best`. electra_decay does not look at that.
+    """
+    state = torch.load(save_dir / "checkpoint_last.pt", weights_only=True)
+    extra = state["extra_state"]
+    schedule = {**state["optimizer_history"][-1]["lr_scheduler_state"]}
+    del schedule["best"]
+    kept = {name: extra.get(name) for name in ("train_iterator", "val_loss", "best")}
+    return {
+        "model": state["model"],
+        "optimizer": state["last_optimizer_state"],
+        "updates": state["optimizer_history"][-1]["num_updates"],
+        "schedule": schedule,
+        **kept,
+    }
+
+
+def assert_same(ours, theirs, name="state") -> None:
+    """Equal to the last bit, in all their parts."""
+    assert type(ours) is type(theirs), name
+    if torch.is_tensor(ours):
+        assert ours.dtype == theirs.dtype and torch.equal(ours, theirs), name
+    elif isinstance(ours, dict):
+        assert ours.keys() == theirs.keys(), name
+        for key in ours:
+            assert_same(ours[key], theirs[key], f"{name}.{key}")
+    elif isinstance(ours, (list, tuple)):
+        assert len(ours) == len(theirs), name
+        for index, (our, their) in enumerate(zip(ours, theirs)):
+            assert_same(our, their, f"{name}.{index}")
+    else:
+        assert ours == theirs, name
+
+
+def has_ended(command) -> bool:
+    """Whether the process and its loader workers, which share its group, are gone."""
+    try:
+        os.killpg(command.pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_killed_run_ends_as_if_it_never_was(data_bin, tmp_path, name):
+    options, workers = CONFIGURATIONS[name], 2 if name == "two workers" else 1
+    whole = read_numbers(finish(launch(data_bin, tmp_path / "whole", options, workers)), {})
+    chance, kills, passes, started = random.Random(f"{name} {SEED}"), 0, 0, []
+    while kills < KILLS:
+        save_dir, logged, ended = tmp_path / str(passes), {}, False
+        while not ended:
+            commands = launch(data_bin, save_dir, options, workers)
+            started += commands
+            killed = kills < KILLS and kill(commands, save_dir, chance)
+            kills += killed
+            ended = not killed
+            if ended:
+                finish(commands)
+            read_numbers(commands[0].output, logged)
+        assert logged == whole
+        assert_same(read_state(save_dir), read_state(tmp_path / "whole"))
+        passes += 1
+    print(f"RESUME {name}: {kills} kills, {len(started)} processes, {passes} runs compared")
+    deadline = time.monotonic() + LONGEST
+    while not all(map(has_ended, started)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert all(map(has_ended, started))

@@ -1,0 +1,184 @@
+"""Damaged checkpoints are named and another is offered; a failed save leaves what was there."""
+
+import os
+import resource
+import shutil
+import signal
+import time
+
+import pytest
+import torch
+
+from fairseq_electra.checkpoint_files import copy_whole, find_damage, newest_checkpoint, write_whole
+
+CHECKPOINT = {"model": {"w": torch.ones(5000)}, "extra_state": {}, "optimizer_history": []}
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    write_whole(CHECKPOINT, str(tmp_path / "checkpoint_1_3.pt"))
+    return tmp_path / "checkpoint_1_3.pt"
+
+
+def test_a_whole_one_has_no_damage(checkpoint):
+    assert find_damage(checkpoint) is None
+    assert list(checkpoint.parent.iterdir()) == [checkpoint]
+
+
+def flip(path, position):
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def test_torch_loads_a_flipped_bit_and_find_damage_does_not(checkpoint):
+    position = checkpoint.read_bytes().index(torch.ones(100).numpy().tobytes()) + 200
+    flip(checkpoint, position)
+    assert not torch.equal(torch.load(checkpoint)["model"]["w"], CHECKPOINT["model"]["w"])
+    assert "checksum" in find_damage(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("content", "damage"),
+    [
+        (b"", "it is empty"),
+        (b"no checkpoint at all\n", "torch cannot read it"),
+        (b"PK\x03\x04 and no more", "its end is missing"),
+    ],
+)
+def test_other_content_is_named(tmp_path, content, damage):
+    (tmp_path / "checkpoint_last.pt").write_bytes(content)
+    assert damage in find_damage(tmp_path / "checkpoint_last.pt")
+
+
+def test_a_folder_and_a_foreign_file_are_named(tmp_path):
+    assert find_damage(tmp_path) == "it is a folder"
+    torch.save({"model": {}}, tmp_path / "other.pt")
+    assert "no extra_state and no optimizer_history" in find_damage(tmp_path / "other.pt")
+    torch.save([1], tmp_path / "list.pt")
+    assert "no model" in find_damage(tmp_path / "list.pt")
+
+
+def test_every_truncation_is_found(checkpoint):
+    content = checkpoint.read_bytes()
+    for size in range(0, len(content), 97):
+        checkpoint.write_bytes(content[:size])
+        assert find_damage(checkpoint) is not None, size
+
+
+def test_any_flipped_byte_is_found_or_harmless(checkpoint):
+    """Between the records are padding bytes, which nobody reads."""
+    content = checkpoint.read_bytes()
+    for position in range(0, len(content), 41):
+        checkpoint.write_bytes(content)
+        flip(checkpoint, position)
+        if find_damage(checkpoint) is None:
+            loaded = torch.load(checkpoint)
+            assert torch.equal(loaded["model"]["w"], CHECKPOINT["model"]["w"]), position
+
+
+def test_the_newest_whole_one_is_offered(checkpoint):
+    folder = checkpoint.parent
+    for age, name in ((300, "checkpoint1.pt"), (200, "checkpoint_2_9.pt"), (100, "checkpoint2.pt")):
+        shutil.copy(checkpoint, folder / name)
+        os.utime(folder / name, (time.time() - age,) * 2)
+    os.utime(checkpoint, (1, 1))
+    (folder / "crash.pt").write_bytes(checkpoint.read_bytes())
+    (folder / "checkpoint2.pt").write_bytes(checkpoint.read_bytes()[:-30])
+    assert newest_checkpoint(folder) == folder / "checkpoint_2_9.pt"
+    assert newest_checkpoint(folder, but=folder / "checkpoint_2_9.pt").name == "checkpoint1.pt"
+
+
+@pytest.fixture
+def small_files():
+    """No file of this process may be longer than 10 kB, as if the disk were full there."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("write", ["save", "copy"])
+def test_a_write_that_fails_leaves_the_former(checkpoint, small_files, write):
+    target = checkpoint.with_name("checkpoint_last.pt")
+    target.write_bytes(b"former")
+    with pytest.raises(OSError, match=r"checkpoint_last.pt could not be written: File too large"):
+        if write == "save":
+            write_whole(CHECKPOINT, str(target))
+        else:
+            copy_whole(str(checkpoint), str(target))
+    assert target.read_bytes() == b"former"
+    assert set(target.parent.iterdir()) == {checkpoint, target}
+
+
+def test_a_copy_is_a_file_of_its_own(checkpoint):
+    """`cp` onto a hard link would write into the other checkpoint."""
+    last = checkpoint.with_name("checkpoint_last.pt")
+    assert copy_whole(str(checkpoint), str(last)) == str(last)
+    assert last.read_bytes() == checkpoint.read_bytes()
+    assert not last.samefile(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def trained(data_bin, tmp_path_factory, train_electra):
+    save_dir = tmp_path_factory.mktemp("trained")
+    train_electra(data_bin, save_dir, "--save-interval-updates", 2)
+    return save_dir
+
+
+@pytest.fixture
+def save_dir(trained, tmp_path):
+    """Stopped after four of six updates."""
+    for update in (2, 4):
+        shutil.copy2(trained / f"checkpoint_1_{update}.pt", tmp_path)
+    shutil.copy2(trained / "checkpoint_1_4.pt", tmp_path / "checkpoint_last.pt")
+    return tmp_path
+
+
+def assert_same_end(save_dir, trained):
+    ends = [torch.load(folder / "checkpoint_last.pt") for folder in (save_dir, trained)]
+    ours, theirs = (end["model"] for end in ends)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+    states = [end["last_optimizer_state"]["state"] for end in ends]
+    for index, state in states[1].items():
+        for name, value in state.items():
+            assert torch.equal(torch.as_tensor(states[0][index][name]), torch.as_tensor(value))
+
+
+def test_a_damaged_last_is_named_and_the_offer_resumes_exactly(
+    trained, save_dir, data_bin, train_electra
+):
+    last = save_dir / "checkpoint_last.pt"
+    last.write_bytes(last.read_bytes()[:5000])
+    refused = train_electra(data_bin, save_dir, check=False)
+    assert refused.returncode != 0
+    offer = f"--restore-file {save_dir / 'checkpoint_1_4.pt'}"
+    assert f"{last} is damaged: its end is missing" in refused.output.split("Traceback")[0]
+    assert offer in refused.output.split("Traceback")[0]
+    assert last.stat().st_size == 5000
+    train_electra(data_bin, save_dir, *offer.split())
+    assert_same_end(save_dir, trained)
+
+
+def test_without_a_last_one_the_newest_is_used(trained, save_dir, data_bin, train_electra):
+    (save_dir / "checkpoint_last.pt").unlink()
+    output = train_electra(data_bin, save_dir, "--save-interval-updates", 2).output
+    assert f"going on from {save_dir / 'checkpoint_1_4.pt'}" in output
+    assert_same_end(save_dir, trained)
+
+
+def test_a_fine_tuning_without_a_last_one_goes_on(trained, save_dir, data_bin, train_electra):
+    (save_dir / "checkpoint_last.pt").unlink()
+    start = ("--finetune-from-model", trained / "checkpoint_last.pt")
+    output = train_electra(data_bin, save_dir, *start).output
+    assert f"going on from {save_dir / 'checkpoint_1_4.pt'}" in output
+    assert_same_end(save_dir, trained)
+
+
+def test_a_fresh_fine_tuning_starts_from_its_model(trained, tmp_path, data_bin, train_electra):
+    start = ("--finetune-from-model", trained / "checkpoint_last.pt")
+    output = train_electra(data_bin, tmp_path / "new", *start, "--max-update", 1).output
+    assert "loading pretrained model" in output
+    assert "going on from" not in output
