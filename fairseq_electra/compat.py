@@ -6,6 +6,7 @@ what goes wrong without it; each has a test in tests/test_compat.py that fails w
 
 import atexit
 import gc
+import os
 import sys
 import tarfile
 import time
@@ -27,7 +28,7 @@ from fairseq import checkpoint_utils, file_utils
 from fairseq.data import Dictionary, indexed_dataset, iterators
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
-from fairseq.logging import progress_bar
+from fairseq.logging import metrics, progress_bar
 from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 
@@ -40,6 +41,7 @@ from fairseq_electra.checkpoint_files import (
 )
 from fairseq_electra.data.data_files import check_data
 from fairseq_electra.divergence import describe_stop
+from fairseq_electra.launch import join_processes
 
 MAX_SHOWN_ELEMENTS = 8
 LONGEST_STOP = 10.0  # seconds that the end of the program waits for a batch that is being made
@@ -57,6 +59,9 @@ def apply() -> None:
     name_dictionary_files()
     write_checkpoints_whole()
     check_checkpoints_first()
+    broadcast_objects()
+    keep_place_with_other_workers()
+    join_launched_processes()
 
 
 def allow_checkpoint_classes() -> None:
@@ -278,10 +283,24 @@ def check_checkpoints_first() -> None:
         chosen = agree_on_checkpoint(cfg, trainer)
         if chosen != cfg.restore_file:  # a fine-tuning that has begun goes on too
             cfg = OmegaConf.merge(cfg, {"restore_file": chosen, "finetune_from_model": None})
-        return original(cfg, trainer, **passthrough_args)
+        extra_state, epoch_itr = original(cfg, trainer, **passthrough_args)
+        if trainer.get_num_updates() > 0 and not cfg.reset_meters:
+            resume_log_interval(extra_state)
+        return extra_state, epoch_itr
 
     load_checkpoint.checks_first = True
     checkpoint_utils.load_checkpoint = load_checkpoint
+
+
+def resume_log_interval(extra_state) -> None:
+    """Restore what was measured since the last line of the log (--log-interval).
+
+    fairseq drops all measures where it resumes at an epoch's beginning; but an interval of the log
+    goes on over epochs.
+    """
+    meters = extra_state.get("metrics", {})
+    if extra_state["train_iterator"]["iterations_in_epoch"] == 0 and "train_inner" in meters:
+        metrics.load_state_dict({"train_inner": meters["train_inner"]})
 
 
 def agree_on_checkpoint(cfg, trainer) -> str:
@@ -299,6 +318,66 @@ def agree_on_checkpoint(cfg, trainer) -> str:
     if answer["error"] is not None:
         raise ValueError(answer["error"])
     return answer["chosen"]
+
+
+def broadcast_objects() -> None:
+    """Send objects to the other workers by torch's own `broadcast_object_list`.
+
+    fairseq reads them with torch.load, which since torch 2.6 refuses the configuration of a
+    checkpoint: no run on several workers could be resumed. What is sent was loaded safely by the
+    first worker. Needed by ve-fairseq 0.12.3; fairseq main loads with `weights_only=False`.
+    """
+    if getattr(distributed_utils._broadcast_object_slow, "by_torch", False):
+        return
+
+    def _broadcast_object_slow(obj, src_rank, group, dist_device):
+        objects = [obj]
+        torch.distributed.broadcast_object_list(objects, src_rank, group, dist_device)
+        return objects[0]
+
+    _broadcast_object_slow.by_torch = True
+    distributed_utils._broadcast_object_slow = _broadcast_object_slow
+
+
+def keep_place_with_other_workers() -> None:
+    """Resume inside an epoch at the same sentences with another number of workers.
+
+    fairseq saves how many batches each worker had, whatever their number: from one worker to two,
+    as many as had been read would be left out; from two to one, half would be read again.
+    Needed by every fairseq to date.
+    """
+    epochs = iterators.EpochBatchIterator
+    save, load = epochs.state_dict, epochs.load_state_dict
+    if getattr(save, "counts_workers", False):
+        return
+
+    def state_dict(self):
+        return {**save(self), "num_shards": self.num_shards}
+
+    def load_state_dict(self, state):
+        read = state.get("iterations_in_epoch", 0) * state.get("num_shards", self.num_shards)
+        load(self, {**state, "iterations_in_epoch": -(-read // self.num_shards)})
+
+    state_dict.counts_workers = True
+    epochs.state_dict, epochs.load_state_dict = state_dict, load_state_dict
+
+
+def join_launched_processes() -> None:
+    """Let processes of torchrun and srun train together, or say that they would not (launch.py).
+
+    fairseq divides by the number of GPUs, also by none, and where it expects one worker it trains
+    as many copies, all in one --save-dir, without a word. Needed by every fairseq to date.
+    """
+    original = distributed_utils.infer_init_method
+    if getattr(original, "joins", False):
+        return
+
+    def infer_init_method(cfg, force_distributed=False):
+        if cfg.distributed_init_method is None and not join_processes(cfg, os.environ):
+            original(cfg, force_distributed)
+
+    infer_init_method.joins = True
+    distributed_utils.infer_init_method = infer_init_method
 
 
 def describe_versions() -> str:
