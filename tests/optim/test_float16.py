@@ -1,0 +1,119 @@
+"""fairseq's loss scale (--fp16) around the plugin's optimizers: overflow is skipped, then stops."""
+
+import copy
+
+import pytest
+import torch
+from fairseq.optim.fp16_optimizer import FP16Optimizer
+from omegaconf import OmegaConf
+
+from fairseq_electra import optim  # noqa: F401  (registers them)
+
+
+def build(params, name, **common):
+    """fairseq's float16 wrapper over an optimizer, as for `--fp16 --fp16-no-flatten-grads`."""
+    cfg = OmegaConf.create(
+        {
+            "common": {
+                "fp16": True,
+                "fp16_no_flatten_grads": True,
+                "fp16_init_scale": 128,
+                "fp16_scale_window": 4,
+                "fp16_scale_tolerance": 0.0,
+                "threshold_loss_scale": None,
+                "min_loss_scale": 1e-4,
+                **common,
+            },
+            "optimizer": {"_name": name, "lr": [0.5]},
+            "distributed_training": {"distributed_world_size": 1},
+            "optimization": {"update_freq": [1]},
+        }
+    )
+    return FP16Optimizer.build_optimizer(cfg, params)
+
+
+def update(wrapper, model, factor=1.0):
+    """A step on a loss whose gradient is `factor` for every weight; OverflowError as fairseq's."""
+    wrapper.zero_grad()
+    loss = (model(torch.ones(1, 3, dtype=torch.float16)) * factor).sum()
+    wrapper.backward(loss)
+    wrapper.multiply_grads(1.0)
+    wrapper.clip_grad_norm(1.0)
+    wrapper.step()
+
+
+def snapshot(wrapper, model):
+    return copy.deepcopy((wrapper.fp32_optimizer.state_dict(), model.state_dict()))
+
+
+def assert_unchanged(ours, theirs):
+    for one, other in zip(ours, theirs, strict=True):
+        flat, expected = (torch.utils._pytree.tree_leaves(tree) for tree in (one, other))
+        for left, right in zip(flat, expected, strict=True):
+            assert torch.equal(torch.as_tensor(left), torch.as_tensor(right))
+
+
+@pytest.mark.parametrize("name", ["electra_adam", "electra_lamb"])
+def test_an_overflow_halves_the_scale_and_changes_nothing_else(name):
+    torch.manual_seed(1)
+    model = torch.nn.Linear(3, 2).half()
+    wrapper = build(list(model.parameters()), name)
+    update(wrapper, model)
+    before = snapshot(wrapper, model)
+    with pytest.raises(OverflowError, match="setting loss scale to: 64"):
+        update(wrapper, model, factor=60_000.0)  # times 128: not a float16
+    assert wrapper.scaler.loss_scale == 64
+    assert_unchanged(snapshot(wrapper, model), before)
+    update(wrapper, model)
+    assert not torch.equal(model.weight, before[1]["weight"])
+
+
+def test_the_scale_does_not_change_the_update():
+    models = []
+    for scale in (1, 1024):
+        torch.manual_seed(1)
+        models.append(torch.nn.Linear(3, 2).half())
+        wrapper = build(list(models[-1].parameters()), "electra_adam", fp16_init_scale=scale)
+        update(wrapper, models[-1])
+    assert torch.equal(models[0].weight, models[1].weight)
+
+
+def test_the_scale_grows_again_after_a_while():
+    torch.manual_seed(1)
+    model = torch.nn.Linear(3, 2).half()
+    wrapper = build(list(model.parameters()), "electra_adam")
+    for _ in range(6):
+        update(wrapper, model)
+    assert wrapper.scaler.loss_scale > 128
+
+
+def test_a_loss_that_always_overflows_stops_the_run():
+    """From 128 to 2^-10, --min-loss-scale, it is 16 overflows; the 17th would go below."""
+    torch.manual_seed(1)
+    model = torch.nn.Linear(3, 2).half()
+    wrapper = build(list(model.parameters()), "electra_adam", min_loss_scale=2.0**-10)
+    for _ in range(16):
+        with pytest.raises(OverflowError):
+            update(wrapper, model, factor=float("inf"))
+    with pytest.raises(FloatingPointError, match="Minimum loss scale reached"):
+        update(wrapper, model, factor=float("inf"))
+
+
+@pytest.mark.parametrize("name", ["electra_adam", "electra_lamb"])
+def test_groups_and_state_are_resumed(name):
+    torch.manual_seed(1)
+    model = torch.nn.Linear(3, 2).half()
+    wrapper = build(list(model.parameters()), name)
+    for _ in range(2):
+        update(wrapper, model)
+    again = torch.nn.Linear(3, 2).half()
+    again.load_state_dict(model.state_dict())
+    resumed = build(list(again.parameters()), name)
+    resumed.load_state_dict(copy.deepcopy(wrapper.state_dict()))
+    assert resumed.scaler.loss_scale == wrapper.scaler.loss_scale
+    states = resumed.fp32_optimizer.state_dict(), wrapper.fp32_optimizer.state_dict()
+    assert_unchanged([states[0]], [states[1]])
+    # fairseq saves float16 weights and makes the float32 ones of them again: not the same bits
+    for one, other in ((wrapper, model), (resumed, again)):
+        update(one, other)
+    torch.testing.assert_close(model.weight, again.weight, rtol=2e-3, atol=0)
