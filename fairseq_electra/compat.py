@@ -6,6 +6,7 @@ what goes wrong without it; each has a test in tests/test_compat.py that fails w
 
 import atexit
 import gc
+import logging
 import os
 import sys
 import tarfile
@@ -42,6 +43,8 @@ from fairseq_electra.checkpoint_files import (
 from fairseq_electra.data.data_files import check_data
 from fairseq_electra.divergence import describe_stop
 from fairseq_electra.launch import join_processes
+
+logger = logging.getLogger(__name__)
 
 MAX_SHOWN_ELEMENTS = 8
 LONGEST_STOP = 10.0  # seconds that the end of the program waits for a batch that is being made
@@ -286,10 +289,22 @@ def check_checkpoints_first() -> None:
         extra_state, epoch_itr = original(cfg, trainer, **passthrough_args)
         if trainer.get_num_updates() > 0 and not cfg.reset_meters:
             resume_log_interval(extra_state)
+        stop_if_complete(trainer)
         return extra_state, epoch_itr
 
     load_checkpoint.checks_first = True
     checkpoint_utils.load_checkpoint = load_checkpoint
+
+
+def stop_if_complete(trainer) -> None:
+    """Train no further update when a run that has made all of --max-update is started again.
+
+    fairseq looks only after an update, so it would make one more, and save it.
+    """
+    updates, options = trainer.get_num_updates(), trainer.cfg.optimization
+    if 0 < options.max_update <= updates:
+        logger.info("the run has made its %d updates: nothing is left to train", updates)
+        options.max_epoch = -1  # 0 means without end
 
 
 def resume_log_interval(extra_state) -> None:

@@ -143,3 +143,15 @@ def test_a_killed_run_ends_as_if_it_never_was(data_bin, tmp_path, name):
     while not all(map(has_ended, started)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert all(map(has_ended, started))
+
+
+def test_a_complete_run_that_is_started_again_changes_nothing(data_bin, tmp_path):
+    """fairseq alone trains one more update, and saves it."""
+    options = (*SAVE, "--max-update", 5)
+    finish(launch(data_bin, tmp_path, options))
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")}
+    output = finish(launch(data_bin, tmp_path, options))
+    assert "the run has made its 5 updates" in output
+    assert '"num_updates": "6"' not in output
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.pt")} == before
+    assert '"num_updates": "10"' in finish(launch(data_bin, tmp_path, ("--max-update", 10)))
