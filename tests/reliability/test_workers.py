@@ -1,4 +1,4 @@
-"""Workers among several: losses to the last digit, uneven shards, dropout, and workers that are lost."""
+"""Workers among several: losses to 1e-5, uneven shards, dropout, and workers that are lost."""
 
 import json
 import os
@@ -14,7 +14,6 @@ from fairseq.trainer import Trainer
 from commands import start, wait_for
 from fairseq_electra.modules.dropout import draw_mask
 from fairseq_electra.workers import describe_loss, drop_dummies
-from tiny import USER_DIR
 from tiny_runs import LONGEST, finish, free_port, launch, run_options
 
 UPDATES = 26  # more than one epoch
@@ -41,7 +40,7 @@ def assert_same_losses(ours: dict, theirs: dict):
 
 @pytest.mark.parametrize(("batch", "freq"), [(4, 1), (6, 3)])
 def test_losses_are_those_of_one_process(data_bin, tmp_path, batch, freq):
-    """6 x 3: an epoch has 21 batches, so its last update has two on a worker and one on the other."""
+    """6 x 3: an epoch has 21 batches, and its last update two on a worker, one on the other."""
     one, two = tmp_path / "one", tmp_path / "two"
     options = (*KEEP, "--batch-size", batch, "--update-freq")
     finish(launch(data_bin, one, (*options, 2 * freq)))
