@@ -8,6 +8,7 @@ import atexit
 import gc
 import logging
 import os
+import signal
 import sys
 import tarfile
 import time
@@ -26,14 +27,16 @@ except ImportError as error:
     ) from error
 
 from fairseq import checkpoint_utils, file_utils
+from fairseq import utils as fairseq_utils
 from fairseq.data import Dictionary, indexed_dataset, iterators
+from fairseq.distributed import DistributedTimeoutWrapper
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.logging import metrics, progress_bar
 from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 
-from fairseq_electra import safe_loading
+from fairseq_electra import safe_loading, workers
 from fairseq_electra.checkpoint_files import (
     choose_checkpoint,
     copy_whole,
@@ -42,7 +45,7 @@ from fairseq_electra.checkpoint_files import (
 )
 from fairseq_electra.data.data_files import check_data
 from fairseq_electra.divergence import describe_stop
-from fairseq_electra.launch import join_processes
+from fairseq_electra.launch import check_not_separate, join_processes
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +68,11 @@ def apply() -> None:
     broadcast_objects()
     keep_place_with_other_workers()
     join_launched_processes()
+    refuse_separate_copies()
+    explain_lost_workers()
+    end_without_heartbeat()
+    vary_dropout_over_workers()
+    count_last_update_right()
 
 
 def allow_checkpoint_classes() -> None:
@@ -393,6 +401,105 @@ def join_launched_processes() -> None:
 
     infer_init_method.joins = True
     distributed_utils.infer_init_method = infer_init_method
+
+
+def refuse_separate_copies() -> None:
+    """Refuse to train copies also where `join_launched_processes` comes too late.
+
+    fairseq-hydra-train imports the plugin after it has looked for other workers.
+    Needed by every fairseq to date.
+    """
+    original = Trainer.__init__
+    if getattr(original, "refuses_copies", False):
+        return
+
+    def __init__(self, cfg, *args, **kwargs):
+        check_not_separate(cfg.distributed_training, os.environ)
+        original(self, cfg, *args, **kwargs)
+
+    __init__.refuses_copies = True
+    Trainer.__init__ = __init__
+
+
+def explain_lost_workers() -> None:
+    """Say which worker noticed that another one is gone, and what to do.
+
+    torch's error names an address and no advice. Needed by every fairseq to date.
+    """
+    original = distributed_utils.call_main
+    if getattr(original, "explains", False):
+        return
+
+    def call_main(cfg, main, **kwargs):
+        try:
+            return original(cfg, main, **kwargs)
+        except RuntimeError as error:
+            message = workers.describe_loss(error, cfg)
+            if message is None:
+                raise
+            raise RuntimeError(message) from error
+
+    call_main.explains = True
+    distributed_utils.call_main = call_main
+
+
+def vary_dropout_over_workers() -> None:
+    """Let every worker drop other units; the first drops what it does without this.
+
+    fairseq seeds all workers alike in every update, so that batches of one shape get one mask:
+    the noise of N workers is that of one. Needed by every fairseq to date.
+    """
+    original = Trainer._set_seed
+    if getattr(original, "varies", False):
+        return
+
+    def _set_seed(self):
+        original(self)
+        rank = self.data_parallel_rank
+        if rank > 0:
+            seed, update = self.cfg.common.seed, self.get_num_updates()
+            fairseq_utils.set_torch_seed(workers.worker_seed(seed, update, rank))
+
+    _set_seed.varies = True
+    Trainer._set_seed = _set_seed
+
+
+def count_last_update_right() -> None:
+    """Count all of an epoch's last update where some workers have fewer batches (--update-freq).
+
+    fairseq fills up with a batch that does not count. Where it is a worker's last, none of that
+    worker's batches is counted, but their gradients are: the update is too large. With
+    fully_sharded every batch takes part in the exchange, so it is left as it is there.
+    Needed by every fairseq to date.
+    """
+    original = Trainer.train_step
+    if getattr(original, "counts_right", False):
+        return
+
+    def train_step(self, samples, raise_oom=False):
+        if not self.is_fsdp:
+            samples = workers.drop_dummies(samples)
+        return original(self, samples, raise_oom)
+
+    train_step.counts_right = train_step.explains = True
+    Trainer.train_step = train_step
+
+
+def end_without_heartbeat() -> None:
+    """Let --heartbeat-timeout end a worker that waits for another one.
+
+    fairseq sends SIGINT, which Python sees only when torch has stopped waiting, up to 30 minutes
+    later. SIGTERM ends the process at once. Needed by every fairseq to date.
+    """
+    original = DistributedTimeoutWrapper.__init__
+    if getattr(original, "ends_at_once", False):
+        return
+
+    def __init__(self, module, timeout, signal=signal.SIGTERM):
+        original(self, module, timeout, signal)
+
+    __init__.ends_at_once = True
+    DistributedTimeoutWrapper.__init__ = __init__
 
 
 def describe_versions() -> str:

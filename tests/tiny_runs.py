@@ -8,22 +8,31 @@ from tiny import TINY_OPTIONS, USER_DIR
 LONGEST = 200  # seconds that a tiny run, or the end of its workers, may take
 
 
-def launch(data, save_dir, options, workers=1) -> list:
-    """Start the command of a run: one process, or as many as `workers` over gloo."""
-    command = [
+def run_options(data, save_dir, *options) -> tuple:
+    """A tiny pre-training as `commands.start` takes it."""
+    return (
         *("fairseq_cli.train", data, "--user-dir", USER_DIR, "--cpu", "--save-dir", save_dir),
         *("--task", "electra", "--criterion", "electra", "--arch", "electra_tiny", *TINY_OPTIONS),
         *("--optimizer", "electra_adam", "--lr-scheduler", "electra_decay", "--lr", "1e-3"),
         *("--warmup-updates", 2, "--max-update", 26, "--clip-norm", 1.0, "--num-workers", 0),
         *("--tokens-per-sample", 32, "--batch-size", 8, "--log-format", "json"),
         *("--log-interval", 5, *options),
-    ]
-    if workers == 1:
-        return [start(*command)]
+    )
+
+
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
-    spread = ("--distributed-world-size", workers, "--distributed-init-method", address)
+        return free.getsockname()[1]
+
+
+def launch(data, save_dir, options, workers=1) -> list:
+    """Start the command of a run: one process, or as many as `workers` over gloo."""
+    command = run_options(data, save_dir, *options)
+    if workers == 1:
+        return [start(*command)]
+    spread = ("--distributed-world-size", workers)
+    spread += ("--distributed-init-method", f"tcp://127.0.0.1:{free_port()}")
     spread += ("--distributed-no-spawn", "--distributed-backend", "gloo")
     spread += ("--ddp-backend", "legacy_ddp")
     return [start(*command, *spread, "--distributed-rank", rank) for rank in range(workers)]

@@ -1,0 +1,42 @@
+"""What concerns a worker among several: its seed, the batches that count, the loss of another one.
+
+`compat.py` puts these functions into fairseq.
+"""
+
+from typing import List, Optional
+
+import torch
+
+SEED_STRIDE = 1_000_003  # more than the updates of any run: no two workers share a seed
+# what errors of torch name when another process does not answer
+LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
+
+
+def worker_seed(seed: int, update: int, rank: int) -> int:
+    """The seed of an update's dropout: fairseq's on the first worker, another on each other."""
+    return seed + update + SEED_STRIDE * rank
+
+
+def drop_dummies(samples: List) -> List:
+    """A worker's batches of one update, without the empty ones that fill up an epoch's last one."""
+    return [sample for sample in samples if sample] or samples[:1]
+
+
+def describe_loss(error: RuntimeError, cfg) -> Optional[str]:
+    """What to say if `error` means that another worker is gone; None if it means something else.
+
+    Args:
+        cfg: fairseq's whole configuration.
+    """
+    spread = cfg.distributed_training
+    reason = str(error).strip().split("\n")[0]
+    known = isinstance(error, torch.distributed.DistError) or any(word in reason for word in LOST)
+    if spread.distributed_world_size == 1 or not known:
+        return None
+    return (
+        f"worker {spread.distributed_rank} of {spread.distributed_world_size} stops: another "
+        f"worker died, or did not answer in time ({reason}). Its own log says why; if that log "
+        f"just ends, the process was killed, often for want of memory. End what is left of the "
+        f"run, and start the same command again on all workers: it resumes from the last "
+        f"checkpoint in --save-dir {cfg.checkpoint.save_dir}"
+    )
