@@ -13,6 +13,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "docs/answers.md",
     "docs/conversion.md",
+    "docs/distributed.md",
     "docs/finetuning_sentences.md",
     "docs/performance.md",
     "docs/tagging.md",
