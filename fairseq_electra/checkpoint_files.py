@@ -17,6 +17,8 @@ from typing import Iterator, Optional
 
 import torch
 
+from fairseq_electra.safe_loading import RefusedCheckpointError, load_file
+
 logger = logging.getLogger(__name__)
 
 LAST = "checkpoint_last.pt"
@@ -141,9 +143,10 @@ def find_foreign(path: Path) -> Optional[str]:
     """Why a file that is whole is no checkpoint of fairseq-train; None if it may be one."""
     zipped = zipfile.is_zipfile(path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped or None)
+        content = load_file(path, mmap=zipped or None)
+    except RefusedCheckpointError:
+        return None  # said where it is loaded
     except pickle.UnpicklingError as error:
-        # in a whole file it is a class that is not allowed: torch says so where it is loaded
         return None if zipped else describe_unreadable(error)
     except (*UNREADABLE, KeyError) as error:
         return describe_unreadable(error)

@@ -30,7 +30,7 @@ OPTIONS = (
     "--total-num-update",
 )
 # too large to learn with, but numbers: fairseq stops as soon as the gradients are none
-DIVERGED = "FloatingPointError: gradients are Nan/Inf"
+DIVERGED = "gradients are Nan/Inf"
 
 
 def train(data_bin, save_dir, *options):
@@ -51,7 +51,7 @@ def judge(option: str, status: int, output: str) -> str:
         return "trained"
     if status > 0 and re.match(r"(ValueError: |train.py: error: argument )", last):
         return "clear error" if option in last else f"names no option: {last}"
-    return "diverged" if last == DIVERGED else f"unclear ({status}): {last}"
+    return "diverged" if DIVERGED in last else f"unclear ({status}): {last}"
 
 
 def test_strange_values(data_bin, tmp_path):
@@ -109,4 +109,4 @@ def test_two_weights_of_0():
 def test_a_model_that_has_diverged_is_no_index_error(data_bin, tmp_path):
     """Samples of NaN logits are words all the same; fairseq then sees that the loss is none."""
     _, output = train(data_bin, tmp_path, "--weight-decay=1e30")
-    assert output.strip().splitlines()[-1] == DIVERGED
+    assert DIVERGED in output.strip().splitlines()[-1]
