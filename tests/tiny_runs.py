@@ -5,7 +5,7 @@ import socket
 from commands import start
 from tiny import TINY_OPTIONS, USER_DIR
 
-LONGEST = 200  # seconds that a tiny run, or the end of its workers, may take
+LONGEST = 600  # seconds that a tiny run, or the end of its workers, may take
 
 
 def run_options(data, save_dir, *options) -> tuple:
