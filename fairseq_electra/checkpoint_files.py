@@ -117,10 +117,13 @@ def replace(part: Path, target: Path) -> None:
         os.close(folder)
 
 
-def find_damage(path: Path) -> Optional[str]:
+def find_damage(path: Path, parts=PARTS) -> Optional[str]:
     """What is wrong with a checkpoint file; None if it is whole. Reads it once (about 1 GB/s).
 
     torch writes a checksum of every tensor and does not compare them when it loads.
+
+    Args:
+        parts: what the checkpoint must have.
     """
     if path.is_dir():
         return "it is a folder"
@@ -131,15 +134,15 @@ def find_damage(path: Path) -> Optional[str]:
             return "it is empty"
         if not zipfile.is_zipfile(path):
             # torch's format from before 1.6 is a bare pickle or tar, and has no checksums
-            return "its end is missing" if head == b"PK" else find_foreign(path)
+            return "its end is missing" if head == b"PK" else find_foreign(path, parts)
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
-        return find_foreign(path) if broken is None else f"the checksum of {broken} is wrong"
+        return find_foreign(path, parts) if broken is None else f"the checksum of {broken} is wrong"
     except (*UNREADABLE, NotImplementedError) as error:  # a flipped bit may ask for any zip feature
         return f"it cannot be read ({error})"
 
 
-def find_foreign(path: Path) -> Optional[str]:
+def find_foreign(path: Path, parts=PARTS) -> Optional[str]:
     """Why a file that is whole is no checkpoint of fairseq-train; None if it may be one."""
     zipped = zipfile.is_zipfile(path)
     try:
@@ -150,7 +153,7 @@ def find_foreign(path: Path) -> Optional[str]:
         return None if zipped else describe_unreadable(error)
     except (*UNREADABLE, KeyError) as error:
         return describe_unreadable(error)
-    missing = [part for part in PARTS if not isinstance(content, dict) or part not in content]
+    missing = [part for part in parts if not isinstance(content, dict) or part not in content]
     return f"it has no {' and no '.join(missing)}: not fairseq-train's" if missing else None
 
 

@@ -245,10 +245,11 @@ def name_dictionary_files() -> None:
     def add_from_file(self, f):
         try:
             original(self, f)
-        except (ValueError, RuntimeError) as error:
-            if isinstance(f, str):
-                raise ValueError(f"{f} is no dictionary of fairseq: {error}") from error
-            raise
+        except Exception as error:  # of bytes that are no UTF-8 fairseq says just that
+            if not isinstance(f, str) or isinstance(error, OSError):
+                raise
+            reason = " ".join(str(error).split())  # a line with its end
+            raise ValueError(f"{f} is no dictionary of fairseq: {reason}") from error
 
     add_from_file.names_file = True
     Dictionary.add_from_file = add_from_file

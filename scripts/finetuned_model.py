@@ -6,19 +6,26 @@ evaluation mode and task; ValueError, one line, for what the user can mend.
 
 import pickle
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Any, Dict, Optional, Tuple
 
 from fairseq import checkpoint_utils
 
 import fairseq_electra  # noqa: F401 (registers tasks and models)
+from fairseq_electra.checkpoint_files import find_damage
+from fairseq_electra.safe_loading import RefusedCheckpointError
 
+# of a configuration that is not fairseq's, or another version's
 UNREADABLE = (
     pickle.UnpicklingError,
     RuntimeError,
     EOFError,
     KeyError,
+    IndexError,
     TypeError,
     AttributeError,
+    AssertionError,
+    ValueError,
+    ImportError,
 )
 
 
@@ -31,14 +38,8 @@ def load_finetuned(path: Path, task_name: str, data: Optional[Path]) -> Tuple:
     Raises:
         ValueError: if it is no checkpoint of that task, or does not fit its data.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such checkpoint")
-    overrides = {} if data is None else {"data": str(data)}
-    try:
-        state = checkpoint_utils.load_checkpoint_to_cpu(str(path), overrides)
-        name = state["cfg"]["task"]["_name"]
-    except UNREADABLE:
-        raise ValueError(f"{path} is not a checkpoint of fairseq-train") from None
+    state = read_state(path, data)
+    name = state["cfg"]["task"]["_name"]
     if name != task_name:
         raise ValueError(f"{path} was trained with --task {name}, not {task_name}")
     folder = Path(state["cfg"]["task"]["data"])
@@ -46,6 +47,49 @@ def load_finetuned(path: Path, task_name: str, data: Optional[Path]) -> Tuple:
         raise ValueError(
             f"{folder}, which {path} was trained on, is not there: name it with --data"
         )
-    (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], state=state)
-    model.eval()
-    return model, task
+    return build(path, state, folder)
+
+
+def read_state(path: Path, data: Optional[Path]) -> Dict[str, Any]:
+    """A checkpoint of fairseq-train with its configuration, `data` in place of its data directory.
+
+    Raises:
+        ValueError: if there is none, it is damaged, or something else.
+    """
+    if path.is_dir():
+        raise ValueError(
+            f"{path} is a folder: name a checkpoint, such as {path / 'checkpoint_best.pt'}"
+        )
+    if not path.is_file():
+        raise ValueError(f"{path}: no such checkpoint")
+    damage = find_damage(path, parts=["model"])
+    if damage is not None:
+        raise ValueError(f"{path} is not a whole checkpoint of fairseq-train: {damage}")
+    overrides = {} if data is None else {"data": str(data)}
+    try:
+        state = checkpoint_utils.load_checkpoint_to_cpu(str(path), overrides)
+        str(state["cfg"]["task"]["_name"])
+    except RefusedCheckpointError:
+        raise
+    except UNREADABLE:
+        raise ValueError(f"{path} is not a checkpoint of fairseq-train") from None
+    return state
+
+
+def build(path: Path, state: Dict[str, Any], folder: Path) -> Tuple:
+    """Model in evaluation mode and task of a checkpoint.
+
+    Raises:
+        ValueError: if it does not fit its data in `folder`, or this version's model.
+    """
+    try:
+        (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], state=state)
+    except RefusedCheckpointError:
+        raise
+    except ValueError as error:
+        reason = " ".join(str(error).split())  # omegaconf's have several lines
+        raise ValueError(f"{path} with {folder}: {reason}") from None
+    except UNREADABLE as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"{path} does not fit this version's model: {reason}") from None
+    return model.eval(), task

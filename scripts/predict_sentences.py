@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import List, NamedTuple
 
 import torch
-from fairseq import checkpoint_utils, utils
+from fairseq import utils
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import FairseqTask
 
-import fairseq_electra  # noqa: F401 (registers the model)
+from finetuned_model import load_finetuned
 
 BATCH = 64  # texts
 
@@ -32,14 +32,7 @@ def load_predictor(checkpoint: Path, task_bin: Path) -> Predictor:
     Raises:
         ValueError: if there is no checkpoint, or it is not one of sentence_prediction.
     """
-    if not checkpoint.is_file():
-        raise ValueError(f"{checkpoint}: no such checkpoint")
-    state = checkpoint_utils.load_checkpoint_to_cpu(str(checkpoint), {"data": str(task_bin)})
-    name = state["cfg"]["task"]["_name"]
-    if name != "sentence_prediction":
-        raise ValueError(f"{checkpoint} is of --task {name}: fine-tune it with scripts/finetune.sh")
-    models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], state=state)
-    model = models[0].eval()
+    model, task = load_finetuned(checkpoint, "sentence_prediction", task_bin)
     return Predictor(model.cuda() if torch.cuda.is_available() else model, task)
 
 

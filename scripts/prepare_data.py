@@ -116,7 +116,8 @@ def prepare(args: argparse.Namespace) -> Tuple[Tokenizer, Counts]:
         counts = write_pieces(list_lines(args), folder, pieces_dir, args.workers)
         if not counts.documents["train"]:
             raise ValueError(
-                "the text is one document, none can be held out: put blank lines between "
+                f"{', '.join(map(str, args.raw_files))}: the text is one document, none can be "
+                "held out: put blank lines between "
                 "documents, or name validation text with --valid FILE"
             )
         print("binarizing ...", flush=True)

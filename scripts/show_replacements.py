@@ -7,35 +7,25 @@ also a page. Picks and samples are those of validation, so the same command prin
 import argparse
 import logging
 import os
-import pickle
 import shutil
 import signal
 import sys
 from pathlib import Path
-from typing import Dict, Iterator, List, Optional, Tuple
+from typing import Dict, Iterator, List, Optional
 
 import torch
-from fairseq import checkpoint_utils, utils
+from fairseq import utils
 
-import fairseq_electra  # noqa: F401 (registers the task and the model)
 from fairseq_electra.criterions.discriminator_metrics import (
     compute_discriminator_metrics,
     count_logits,
 )
 from fairseq_electra.data.tokenizer import INFO_FILE, Tokenizer, load_tokenizer
+from finetuned_model import build, read_state
 from render_replacements import Report, Sentence, render_html, render_text
 from replacement_words import Token, count_tokens, describe_counts, lay_out_words
 
 WIDTH = 100  # columns, where stdout is no terminal and COLUMNS is not set
-UNREADABLE = (
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    ImportError,
-)
 
 
 def load_state(path: Path, data: Optional[str]) -> Dict:
@@ -44,18 +34,8 @@ def load_state(path: Path, data: Optional[str]) -> Dict:
     Raises:
         ValueError: if there is none, or it is something else.
     """
-    if path.is_dir():
-        raise ValueError(
-            f"{path} is a folder: name a checkpoint, such as {path / 'checkpoint_best.pt'}"
-        )
-    if not path.is_file():
-        raise ValueError(f"{path}: no such checkpoint")
-    overrides = None if data is None else {"data": data}
-    try:
-        state = checkpoint_utils.load_checkpoint_to_cpu(str(path), overrides)
-        task = state["cfg"]["task"]["_name"]
-    except UNREADABLE:
-        raise ValueError(f"{path} is not a checkpoint of fairseq-train") from None
+    state = read_state(path, data)
+    task = state["cfg"]["task"]["_name"]
     if task != "electra":
         raise ValueError(
             f"{path} was trained with --task {task} and has no generator: name a checkpoint of "
@@ -79,21 +59,6 @@ def find_data(state: Dict, is_given: bool) -> Path:
         f"the checkpoint's data-bin {folder.absolute()} is not there: say where it is with "
         "--data DATA_BIN"
     )
-
-
-def load_model(path: Path, state: Dict) -> Tuple:
-    """The model and its task.
-
-    Raises:
-        ValueError: if the dictionary is another, or the tensors are not this model's.
-    """
-    try:
-        (model,), _, task = checkpoint_utils.load_model_ensemble_and_task([str(path)], state=state)
-    except RuntimeError as error:
-        raise ValueError(
-            f"{path} does not fit this version's ElectraModel: {str(error).splitlines()[0]}"
-        ) from None
-    return model.eval(), task
 
 
 def check_split(folder: Path, split: str) -> None:
@@ -186,13 +151,14 @@ def make_report(args: argparse.Namespace) -> Report:
     state = load_state(args.checkpoint, args.data)
     folder = find_data(state, is_given=args.data is not None)
     check_split(folder, args.split)
-    model, task = load_model(args.checkpoint, state)
+    model, task = build(args.checkpoint, state, folder)
     task.load_dataset(args.split)
     dataset = task.dataset(args.split)
     numbers = choose_sentences(args, len(dataset))
     sentences = list(judge_sentences(model, dataset, task.source_dictionary, numbers))
     tokenizer = find_tokenizer(folder)
-    updates = state["optimizer_history"][-1]["num_updates"]
+    history = state.get("optimizer_history") or [{}]
+    updates = history[-1].get("num_updates", "an unknown number of")
     return Report(
         title=f"{args.checkpoint} after {updates} updates, {args.split} of {folder}",
         sentences=[

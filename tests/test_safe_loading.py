@@ -1,6 +1,7 @@
 """Checkpoints that try to create a file are refused, by name, wherever they are given."""
 
 import io
+import json
 import os
 import shutil
 import sys
@@ -14,11 +15,16 @@ import torch
 from fairseq import file_utils
 from fairseq.checkpoint_utils import load_checkpoint_to_cpu, load_model_ensemble_and_task
 
+import predict_answers
 import predict_sentences
+import predict_tags
 import show_replacements
 from fairseq_electra.conversion.__main__ import main as convert
 from fairseq_electra.models.electra import ElectraModel
 from fairseq_electra.safe_loading import RefusedCheckpointError
+from foreign import SHAPES, edit_config, make_pair
+from foreign import save as save_foreign
+from squad_bin import make_squad
 from tiny import ROOT, TINY_OPTIONS, USER_DIR
 
 
@@ -169,6 +175,40 @@ def test_conversions(save_changed, marker, tmp_path, capsys, command):
         convert([command, str(path), str(tmp_path / "out")])
     says_why(f"{stopped.value}\n{capsys.readouterr().err}")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("script", [predict_tags, predict_answers])
+def test_predictions(save_changed, marker, tmp_path, capsys, script):
+    """The checkpoint is read after the input, which is whole."""
+    path = save_changed(lambda state: state.update(more=TRAPS["system"](marker)))
+    (tmp_path / "input").write_text(
+        json.dumps(make_squad(1, 1)) if script is predict_answers else "w1 O\n"
+    )
+    with pytest.raises(SystemExit) as stopped:
+        script.main([str(path), str(tmp_path / "input"), "--out", str(tmp_path / "out")])
+    says_why(f"{stopped.value}\n{capsys.readouterr().err}")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_hugging_face(marker, tmp_path):
+    """A pickle of weights is not opened; code that its configurations name is not imported."""
+    pytest.importorskip("transformers", reason="needs the extra hf")
+    folder = save_foreign(make_pair(SHAPES[0])[0], tmp_path / "hf")
+    classes = {"AutoModel": "modeling.Model", "AutoTokenizer": ["modeling.Model", None]}
+    edit_config(folder, auto_map=classes, custom_pipelines={"x": {"impl": "modeling.Model"}})
+    tokenizer = {"tokenizer_class": "Model", "auto_map": classes, "do_lower_case": True}
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer))
+    for name in ("modeling.py", "__init__.py", "setup.py"):
+        (folder / name).write_text(touch(marker))
+    torch.save(TRAPS["system"](marker), folder / "pytorch_model.bin")
+    convert(["import-hf", str(folder), str(tmp_path / "ours")])
+    assert (tmp_path / "ours" / "checkpoint.pt").is_file()
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(SystemExit, match=r"pytorch_model\.bin is not read"):
+        convert(["import-hf", str(folder), str(tmp_path / "again")])
+    (folder / "pytorch_model.bin").rename(folder / "model.safetensors")  # a pickle of that name
+    with pytest.raises(SystemExit, match=r"model\.safetensors is damaged"):
+        convert(["import-hf", str(folder), str(tmp_path / "again")])
 
 
 def test_scripts_and_the_hub(save_changed, marker):

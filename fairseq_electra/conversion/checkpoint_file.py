@@ -4,13 +4,12 @@ Only tensors and plain values are read; a pickle that wants to run anything is r
 (safe_loading.py). Tensors are mapped from the file, so an optimizer's state costs nothing.
 """
 
-import argparse
-import pickle
 import warnings
 import zipfile
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Dict, NamedTuple
+from typing import Any, Dict, NamedTuple, Optional
 
 import torch
 from fairseq import options
@@ -18,11 +17,15 @@ from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from omegaconf import OmegaConf
 from torch import Tensor
 
-from fairseq_electra.models.electra_config import ElectraConfig
-from fairseq_electra.safe_loading import load_file
+from fairseq_electra.checkpoint_files import find_damage
+from fairseq_electra.models.electra_config import (
+    ElectraConfig,
+    check_config,
+    discriminator_encoder_size,
+    generator_encoder_size,
+)
+from fairseq_electra.safe_loading import as_dict, load_file
 
-UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError)
-UNREADABLE += (KeyError, TypeError, AttributeError)  # of what is no dict of fairseq's
 # Options of how a model computes, not of what it is.
 MEANS = ("_name", "attention", "precision", "compile", "checkpoint_activations")
 SIZES = [field.name for field in fields(ElectraConfig) if field.name not in MEANS]
@@ -40,25 +43,25 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint of fairseq-train; ValueError, naming the file, if it is not one."""
     if not path.is_file():
         raise ValueError(f"{path}: no such checkpoint")
-    try:
-        return find_parts(load_file(path, mmap=zipfile.is_zipfile(path)))
-    except UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{path} is not a whole checkpoint of fairseq-train ({reason})") from None
+    damage = find_damage(path, parts=["model"])
+    if damage is not None:
+        raise ValueError(f"{path} is not a whole checkpoint of fairseq-train: {damage}")
+    checkpoint = find_parts(load_file(path, mmap=zipfile.is_zipfile(path)))
+    sections = all(isinstance(section, Mapping) for section in checkpoint)
+    if not sections or not checkpoint.model:
+        raise ValueError(f"{path} is not a whole checkpoint of fairseq-train: it names no model")
+    if not all(map(torch.is_tensor, checkpoint.tensors.values())):
+        raise ValueError(f"{path} is not a whole checkpoint of fairseq-train: not only tensors")
+    return checkpoint
 
 
 def find_parts(state: Dict[str, Any]) -> Checkpoint:
     """The parts, also of checkpoints from before fairseq 0.10, which have `args` alone."""
     if state.get("cfg") is None:
-        everything = as_dict(state["args"])
+        everything = as_dict(state.get("args"))
         return Checkpoint(everything, everything, state["model"])
     cfg = as_dict(state["cfg"])
-    return Checkpoint(as_dict(cfg["model"]), as_dict(cfg["task"]), state["model"])
-
-
-def as_dict(section) -> Dict[str, Any]:
-    """A section of a configuration, which may be an argparse.Namespace, as a dict."""
-    return vars(section) if isinstance(section, argparse.Namespace) else dict(section)
+    return Checkpoint(as_dict(cfg.get("model")), as_dict(cfg.get("task")), state["model"])
 
 
 def read_sizes(checkpoint: Checkpoint, path: Path) -> ElectraConfig:
@@ -67,7 +70,29 @@ def read_sizes(checkpoint: Checkpoint, path: Path) -> ElectraConfig:
     if not str(name).startswith("electra"):
         raise ValueError(f"{path} holds a model {name}, not electra")
     model = checkpoint.model
-    return ElectraConfig(**{size: model[size] for size in SIZES if model.get(size) is not None})
+    cfg = ElectraConfig(**{size: model[size] for size in SIZES if model.get(size) is not None})
+    check_sizes(cfg, path)
+    return cfg
+
+
+def check_sizes(cfg: ElectraConfig, path: Path) -> None:
+    """ValueError, naming the file that they are from, for sizes that no model can have."""
+    try:
+        check_config(cfg)
+        discriminator_encoder_size(cfg)
+        generator_encoder_size(cfg)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def find_data(checkpoint: Checkpoint, path: Path, data: Optional[Path]) -> Path:
+    """The folder with the dictionary: `data`, or else the first one of the checkpoint's --data."""
+    if data is not None:
+        return data
+    named = checkpoint.task.get("data")
+    if not isinstance(named, str):
+        raise ValueError(f"{path} names no data directory: name it with --data")
+    return Path(named.split(":")[0])
 
 
 def make_cfg(cfg: ElectraConfig, data: Path) -> Dict[str, Any]:

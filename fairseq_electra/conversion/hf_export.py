@@ -6,14 +6,19 @@ head.
 
 import json
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor
 
 from fairseq_electra.checkpoint import HEADS as CLASS_HEADS
 from fairseq_electra.checkpoint import fingerprint, hash_names
-from fairseq_electra.conversion.checkpoint_file import Checkpoint, read_checkpoint, read_sizes
+from fairseq_electra.conversion.checkpoint_file import (
+    Checkpoint,
+    find_data,
+    read_checkpoint,
+    read_sizes,
+)
 from fairseq_electra.conversion.hf_folder import (
     CLASSES,
     WEIGHTS,
@@ -26,15 +31,17 @@ from fairseq_electra.conversion.key_map import (
     HF,
     Entry,
     list_entries,
+    show_shape,
     to_foreign,
 )
-from fairseq_electra.conversion.networks import size_network
+from fairseq_electra.conversion.networks import list_shapes, size_network
 from fairseq_electra.conversion.tokenizer_files import (
     list_words,
     name_specials,
     write_tokenizer,
 )
 from fairseq_electra.conversion.vocabulary import (
+    WORD_ROWS,
     foreign_rows,
     invert,
     load_dictionary,
@@ -47,6 +54,7 @@ from fairseq_electra.models.electra_config import ElectraConfig, discriminator_e
 class Source(NamedTuple):
     """A checkpoint of ours with all that belongs to it; words in the foreign order."""
 
+    path: Path
     cfg: ElectraConfig
     tensors: Dict[str, Tensor]
     words: List[str]
@@ -65,7 +73,7 @@ def export_hf(path: Path, folder: Path, data: Optional[Path]) -> List[str]:
         ValueError: if it is no checkpoint of ELECTRA, or its data is not there or another's.
     """
     checkpoint = read_checkpoint(path)
-    source = open_source(checkpoint, read_sizes(checkpoint, path), data)
+    source = open_source(checkpoint, path, data)
     heads = list_class_heads(source.tensors)
     known = set()
     lines = []
@@ -84,23 +92,40 @@ def export_hf(path: Path, folder: Path, data: Optional[Path]) -> List[str]:
     return lines
 
 
-def open_source(checkpoint: Checkpoint, cfg: ElectraConfig, data: Optional[Path]) -> Source:
+def open_source(checkpoint: Checkpoint, path: Path, data: Optional[Path]) -> Source:
     """Find dictionary, tokenizer and labels, and put the words in the foreign order."""
-    folder = data or Path(str(checkpoint.task["data"]).split(":")[0])
+    cfg = read_sizes(checkpoint, path)
+    folder = find_data(checkpoint, path, data)
     inner = folder / "input0"
     dict_path = (folder if (folder / "dict.txt").is_file() else inner) / "dict.txt"
     if not dict_path.is_file():
         raise ValueError(f"no dict.txt in {folder}: name its data directory with --data")
     dictionary = load_dictionary(dict_path)
     tensors = dict(checkpoint.tensors)
+    check_tensors(tensors, list_shapes(cfg, dictionary), path)
     check_fingerprint(tensors, dictionary, dict_path)
     has_tokenizer = (folder / INFO_FILE).is_file()
     tokenizer = load_tokenizer(folder) if has_tokenizer else None
     words = list_words(tokenizer, dictionary)
     reorder_words(tensors, invert(foreign_rows(words, dictionary)))
-    own, given = (Path(str(checkpoint.task["data"])) / "label", folder / "label")
+    own, given = (Path(str(checkpoint.task.get("data", folder))) / "label", folder / "label")
     labels = read_labels((given if given.is_dir() else own) / "dict.txt")
-    return Source(cfg, tensors, words, tokenizer, labels, str(checkpoint.task.get("_name")))
+    return Source(path, cfg, tensors, words, tokenizer, labels, str(checkpoint.task.get("_name")))
+
+
+def check_tensors(tensors: Dict[str, Tensor], shapes: Dict[str, Tuple], path: Path) -> None:
+    """ValueError if the encoder is not there, or tensors have other shapes than the model's.
+
+    The number of words is left to `check_fingerprint`.
+    """
+    encoder = {name for name in shapes if name.startswith(("embeddings.", "encoder."))}
+    missing = sorted(encoder - set(tensors))
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}")
+    for name in sorted(set(shapes) & set(tensors) - set(WORD_ROWS)):
+        if tuple(tensors[name].shape) != shapes[name]:
+            found, wanted = show_shape(tensors[name].shape), show_shape(shapes[name])
+            raise ValueError(f"{path}: {name} is {found}, not {wanted}")
 
 
 def check_fingerprint(tensors: Dict[str, Tensor], dictionary, path: Path) -> None:
@@ -158,7 +183,7 @@ def export_network(name: str, source: Source, folder: Path) -> List[str]:
     entries = keep_existing(entries, embedding_size, size.hidden)
     missing = [entry.ours for entry in entries if entry.ours not in source.tensors]
     if missing:
-        raise ValueError(f"the checkpoint lacks {', '.join(missing)}")
+        raise ValueError(f"{source.path} lacks {', '.join(missing)}")
     config = make_config(cfg, size, embedding_size, source.words, pad_number(source))
     config["architectures"] = [CLASSES[name]]
     write_folder(folder, config, to_foreign(entries, source.tensors, HF), source)

@@ -11,7 +11,7 @@ from typing import Any, Dict, Iterator, List
 from torch import Tensor
 
 from fairseq_electra.conversion.key_map import DISCRIMINATOR, GENERATOR
-from fairseq_electra.models.electra_config import ElectraConfig
+from fairseq_electra.models.electra_config import ElectraConfig, check_config
 from fairseq_electra.modules.encoder import LAYER_NORM_EPS, EncoderSize
 
 WEIGHTS = "model.safetensors"
@@ -92,10 +92,24 @@ def read_config(folder: Path) -> Dict[str, Any]:
     config = read_json(folder / "config.json")
     if config.get("model_type") != "electra":
         raise ValueError(f"{folder} holds a model {config.get('model_type')}, not electra")
+    config = {**{name: default for name, _, default in FIELDS}, **config}
+    check_fields(config, folder / "config.json")
     for name, value in FIXED.items():
         if config.get(name, value) != value:
             raise ValueError(f"{folder}: {name} is {config[name]}; only {value} can be converted")
-    return {**{name: default for name, _, default in FIELDS}, **config}
+    return config
+
+
+def check_fields(config: Dict[str, Any], path: Path) -> None:
+    """ValueError, naming file and field, for a value that no model can have."""
+    for name, ours, _ in FIELDS:
+        try:
+            check_config(ElectraConfig(**{ours: config[name]}))
+        except ValueError as error:
+            raise ValueError(f"{path}: {name}, here {error}") from None
+    names = config.get("architectures", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{path}: architectures is no list of names")
 
 
 def open_weights(folder: Path) -> LazyTensors:

@@ -25,6 +25,7 @@ from fairseq_electra.conversion.key_map import (
     EMBEDDINGS,
     GENERATOR,
     HF,
+    Entry,
     check_names,
     check_shapes,
     list_entries,
@@ -92,9 +93,12 @@ def import_hf(
     )
     shapes = list_shapes(cfg, dictionary)
     tensors, notes = {}, []
+    entries = {
+        name: check_network(name, network, cfg, shapes, notes) for name, network in networks.items()
+    }
     # the discriminator last, so that its embeddings are the ones where both are equal
     for name, network in reversed(networks.items()):
-        tensors.update(read_network(name, network, cfg, shapes, notes))
+        tensors.update(to_ours(entries[name], network.tensors, HF))
     reorder_words(tensors, foreign_rows(foreign.words, dictionary))
     return complete(cfg, dictionary, tensors, notes), foreign.tokenizer
 
@@ -136,7 +140,11 @@ def choose_sizes(
         return cfg
     fit_generator(cfg, encoder_size(generator.config))
     if generator.config["max_position_embeddings"] != cfg.max_positions:
-        raise ValueError(f"{generator.folder}: it has not the discriminator's number of positions")
+        raise ValueError(
+            f"{generator.folder} has {generator.config['max_position_embeddings']} positions, not "
+            f"the discriminator's number of positions, which is {cfg.max_positions} in "
+            f"{networks[DISCRIMINATOR].folder}"
+        )
     if DISCRIMINATOR in networks:
         cfg.untie_embeddings = not share_embeddings(networks[DISCRIMINATOR], generator)
     return cfg
@@ -182,10 +190,14 @@ def is_same(a: Tensor, b: Tensor) -> bool:
     return a.dtype == b.dtype and torch.equal(a, b)
 
 
-def read_network(
+def check_network(
     name: str, network: Network, cfg: ElectraConfig, shapes, notes: List[str]
-) -> Dict[str, Tensor]:
-    """Our tensors of a folder, words in its order; what is not taken is noted."""
+) -> List[Entry]:
+    """What is taken of a folder; what is not is noted.
+
+    Raises:
+        ValueError: for tensors that are missing, unknown or misshapen.
+    """
     is_tuned = CLASSES[name] not in network.config.get("architectures", [CLASSES[name]])
     head = name == GENERATOR or not is_tuned
     entries = [
@@ -201,7 +213,7 @@ def read_network(
     check_names(entries, set(network.tensors) - set(skipped), HF, where)
     check_shapes(entries, network.tensors, shapes, HF, where)
     notes += [f"not taken from {where}: {key}" for key in skipped if key != LM_TABLE]
-    return to_ours(entries, network.tensors, HF)
+    return entries
 
 
 def check_lm_table(network: Network) -> None:

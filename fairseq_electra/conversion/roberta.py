@@ -12,12 +12,17 @@ from typing import Any, Dict, List, Optional, Tuple
 import torch
 from torch import Tensor
 
-from fairseq_electra.conversion.checkpoint_file import Checkpoint, read_checkpoint
+from fairseq_electra.conversion.checkpoint_file import (
+    Checkpoint,
+    check_sizes,
+    find_data,
+    read_checkpoint,
+)
 from fairseq_electra.conversion.key_map import show_shape
 from fairseq_electra.conversion.networks import TOKEN_TYPES, complete, list_shapes
 from fairseq_electra.conversion.vocabulary import load_dictionary
 from fairseq_electra.data.tokenizer import INFO_FILE, load_tokenizer
-from fairseq_electra.models.electra_config import ElectraConfig, generator_encoder_size
+from fairseq_electra.models.electra_config import ElectraConfig
 
 # fairseq's names -> ours, also those from before 0.10 ("decoder", emb_layer_norm, in_proj).
 RENAMED = (
@@ -52,13 +57,13 @@ def import_roberta(path: Path, data: Optional[Path], generator_size: Optional[fl
     """
     checkpoint = read_checkpoint(path)
     check_model(checkpoint.model, path)
-    folder = data or Path(str(checkpoint.task["data"]).split(":")[0])
+    folder = find_data(checkpoint, path, data)
     dictionary = load_dictionary(folder / "dict.txt")
     tensors, skipped = rename(checkpoint)
     cfg = read_sizes(checkpoint.model, tensors)
     cfg.generator_size = generator_size or cfg.generator_size
-    generator_encoder_size(cfg)  # refuses a share without whole heads
-    check_tensors(tensors, list_shapes(cfg, dictionary), path)
+    check_sizes(cfg, path)
+    check_tensors(tensors, list_shapes(cfg, dictionary), f"{path} with {folder}/dict.txt")
     tokenizer = load_tokenizer(folder) if (folder / INFO_FILE).is_file() else None
     notes = [f"not taken: {name}" for name in skipped]
     return complete(cfg, dictionary, tensors, notes), tokenizer
@@ -110,7 +115,7 @@ def read_sizes(model: Dict[str, Any], tensors: Dict[str, Tensor]) -> ElectraConf
     return cfg
 
 
-def check_tensors(tensors: Dict[str, Tensor], shapes: Dict[str, Tuple], path: Path) -> None:
+def check_tensors(tensors: Dict[str, Tensor], shapes: Dict[str, Tuple], where: str) -> None:
     """ValueError, naming them, if tensors are missing, unknown or misshapen."""
     wanted = {name for name in shapes if name.startswith(("embeddings.", "encoder."))}
     wanted.remove(TOKEN_TYPES)
@@ -124,4 +129,4 @@ def check_tensors(tensors: Dict[str, Tensor], shapes: Dict[str, Tuple], path: Pa
         ),
     ]
     if problems:
-        raise ValueError(f"{path}: {'; '.join(problems)}")
+        raise ValueError(f"{where}: {'; '.join(problems)}")

@@ -38,8 +38,8 @@ def load_dictionary(path: Path) -> Dictionary:
     """A dict.txt with `<mask>` added; ValueError if it cannot be read."""
     try:
         dictionary = Dictionary.load(str(path))
-    except (OSError, UnicodeDecodeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path}: not a dictionary of fairseq: {error}") from None
+    except OSError as error:  # compat.py names the file in all others
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
     dictionary.add_symbol("<mask>")
     return dictionary
 

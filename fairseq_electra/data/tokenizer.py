@@ -245,6 +245,9 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 def check_dictionary(path: Path, tokenizer: Tokenizer) -> None:
     """ValueError if path exists and does not list the tokenizer's pieces."""
     if path.exists():
-        lines = path.read_text(encoding="utf-8").splitlines()
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8 (byte {error.start})") from None
         if [line.rpartition(" ")[0] for line in lines] != tokenizer.pieces:
             raise ValueError(f"{path} does not list the pieces of the tokenizer beside it")

@@ -91,30 +91,43 @@ WHOLE_NUMBERS = (
     "max_positions",
 )
 MOST_LAYERS, LARGEST_SIZE = 1000, 1_000_000  # more is a slip, and would be built for ever
+MOST_SHOWN = 40  # characters of a wrong value
 LARGEST_GENERATOR = 10.0  # times the discriminator's hidden size; the paper's are 1 at most
 
 
 def check_config(cfg: ElectraConfig) -> None:
     """Raise ValueError, naming the option, for a value that has no meaning.
 
-    It is asked when a model is built; without it such values fail later without their names, or
-    train something else (no layers for -1, samples of the least likely words below temperature 0).
+    It is asked when a model is built or converted; without it such values fail later without their
+    names, or train something else (no layers for -1, samples of the least likely words below
+    temperature 0).
     """
     for name in WHOLE_NUMBERS:
         value = getattr(cfg, name)
         most = MOST_LAYERS if name.endswith("layers") else LARGEST_SIZE
-        if value is not None and not 1 <= value <= most:
-            raise ValueError(f"{_option(name)} must be from 1 to {most}, not {value}")
+        is_left_out = value is None and getattr(ElectraConfig, name) is None
+        if not is_left_out and not (type(value) is int and 1 <= value <= most):
+            raise ValueError(f"{_option(name)} must be from 1 to {most}, not {_show(value)}")
     for name in ("dropout", "attention_dropout"):
-        if not 0 <= getattr(cfg, name) < 1:
-            raise ValueError(f"{_option(name)} must be from 0 to below 1, not {getattr(cfg, name)}")
-    if not 0 < cfg.temperature < math.inf:
-        raise ValueError(f"--temperature must be a number above 0, not {cfg.temperature}")
-    if not 0 < cfg.generator_size <= LARGEST_GENERATOR:
+        value = getattr(cfg, name)
+        if not (_is_number(value) and 0 <= value < 1):
+            raise ValueError(f"{_option(name)} must be from 0 to below 1, not {_show(value)}")
+    if not (_is_number(cfg.temperature) and 0 < cfg.temperature < math.inf):
+        raise ValueError(f"--temperature must be a number above 0, not {_show(cfg.temperature)}")
+    if not (_is_number(cfg.generator_size) and 0 < cfg.generator_size <= LARGEST_GENERATOR):
         raise ValueError(
-            f"--generator-size {cfg.generator_size} is no share of --encoder-embed-dim: it must be "
-            f"above 0 and at most {LARGEST_GENERATOR:g}, usually 0.25"
+            f"--generator-size {_show(cfg.generator_size)} is no share of --encoder-embed-dim: it "
+            f"must be above 0 and at most {LARGEST_GENERATOR:g}, usually 0.25"
         )
+
+
+def _is_number(value) -> bool:
+    """A configuration from a file, as conversions read it, may hold anything."""
+    return type(value) in (int, float)
+
+
+def _show(value) -> str:
+    return repr(value)[:MOST_SHOWN] if isinstance(value, str) else str(value)[:MOST_SHOWN]
 
 
 def _option(name: str) -> str:

@@ -15,6 +15,7 @@ import pytest
 from fairseq.data import Dictionary, data_utils
 
 from commands import start
+from damage import damage_file
 from fairseq_electra.data.data_files import check_data
 from tiny import TINY_OPTIONS, USER_DIR
 
@@ -31,52 +32,10 @@ TASKS = {
 }
 
 
-def flip(content: bytearray, rng: random.Random) -> str:
-    """Other values in one to four bytes."""
-    for _ in range(rng.randint(1, 4)):
-        content[rng.randrange(len(content))] ^= rng.randint(1, 255)
-    return "flipped bytes"
-
-
-def flip_header(content: bytearray, rng: random.Random) -> str:
-    content[rng.randrange(min(26, len(content)))] ^= rng.randint(1, 255)
-    return "flipped byte in the first 26"
-
-
-def truncate(content: bytearray, rng: random.Random) -> str:
-    del content[rng.randrange(len(content)) :]
-    return "truncated"
-
-
-def extend(content: bytearray, rng: random.Random) -> str:
-    content += rng.randbytes(rng.randint(1, 100))
-    return "bytes added"
-
-
-def repeat(content: bytearray, rng: random.Random) -> str:
-    """A part twice, as a download that was resumed at the wrong place has it."""
-    start, end = sorted(rng.sample(range(len(content) + 1), 2))
-    content[end:end] = content[start:end]
-    return "a part twice"
-
-
-def zero(content: bytearray, rng: random.Random) -> str:
-    """Zeros to the end, as a file system after a crash has it."""
-    start = rng.randrange(len(content))
-    content[start:] = bytes(len(content) - start)
-    return "zeros to the end"
-
-
-DAMAGES = (flip, flip_header, truncate, extend, repeat, zero)
-
-
 def damage(folder, rng: random.Random, names=FILES):
     """Damage one file of a data-bin; its name and how."""
     name = rng.choice(names)
-    content = bytearray((folder / name).read_bytes())
-    kind = rng.choice(DAMAGES)(content, rng)
-    (folder / name).write_bytes(content)
-    return name, kind
+    return name, damage_file(folder / name, rng)
 
 
 def train(folder, save_dir, task):
