@@ -28,7 +28,14 @@ from fairseq_electra.modules.corruption import (
     mask_tokens,
     sample_tokens,
 )
-from fairseq_electra.modules.encoder import Embeddings, Encoder, EncoderSize, gather_positions
+from fairseq_electra.modules.encoder import (
+    Embeddings,
+    Encoder,
+    EncoderLayer,
+    EncoderSize,
+    gather_positions,
+    scale_to_fan_in,
+)
 from fairseq_electra.modules.heads import ClassificationHead, DiscriminatorHead, GeneratorHead
 from fairseq_electra.modules.token_types import mark_second_sentence
 from fairseq_electra.optim.layerwise import mark_depths
@@ -105,7 +112,17 @@ class ElectraModel(BaseFairseqModel):
         self.generator = Generator(cfg, num_tokens) if pretrain else None
         self.discriminator_head = DiscriminatorHead(size.hidden) if pretrain else None
         self.classification_heads = nn.ModuleDict()
+        if str(cfg.weight_init) == "fan-in":
+            self.scale_matrices()
         mark_depths([self.embeddings, self.encoder.embeddings_project], self.encoder.layers)
+
+    def scale_matrices(self) -> None:
+        """Give all matrices that are not Glorot's the std of `--weight-init fan-in`."""
+        for module in self.modules():
+            if isinstance(module, EncoderLayer):
+                module.apply(scale_to_fan_in)
+            elif isinstance(module, (GeneratorHead, DiscriminatorHead)):
+                scale_to_fan_in(module.dense)
 
     @classmethod
     def build_model(cls, cfg: ElectraConfig, task) -> "ElectraModel":

@@ -13,6 +13,7 @@ from fairseq_electra.modules.compiling import COMPILE_MODES
 from fairseq_electra.modules.encoder import EncoderSize
 
 PRECISIONS = ("float32", "bf16")
+WEIGHT_INITS = ("bert", "fan-in")
 HEAD_WIDTH = 64  # of the generator's attention heads (google-research/electra, pretrain)
 
 
@@ -50,6 +51,13 @@ class ElectraConfig(FairseqDataclass):
     max_positions: int = field(default=512, metadata={"help": "learned positions"})
     dropout: float = field(default=0.1, metadata={"help": "dropout after embeddings and sublayers"})
     attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention weights"})
+    weight_init: ChoiceEnum(WEIGHT_INITS) = field(
+        default="bert",
+        metadata={
+            "help": "standard deviation of new matrices: bert: 0.02, as the authors; fan-in: one "
+            "over the root of the inputs, for sizes far below the paper's"
+        },
+    )
     temperature: float = field(
         default=1.0, metadata={"help": "temperature of the generator's samples"}
     )

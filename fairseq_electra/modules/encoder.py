@@ -36,6 +36,16 @@ def init_bert_weights(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
+def scale_to_fan_in(module: nn.Module) -> None:
+    """Raise what `init_bert_weights` drew for a Linear to a std of one over the root of its inputs.
+
+    At 128 inputs that is 0.088. With 0.02 so narrow a layer adds little to what it is given, and
+    learning to use the context takes longer.
+    """
+    if isinstance(module, nn.Linear):
+        module.weight.data.mul_(module.in_features**-0.5 / INIT_STD)
+
+
 def init_glorot(linear: nn.Linear) -> None:
     """Glorot uniform, which the authors' code leaves where it names no initializer."""
     nn.init.xavier_uniform_(linear.weight)

@@ -269,3 +269,17 @@ def test_initial_weights(build_model):
     assert 0.8 * glorot < last.abs().max().item() <= glorot
     projection = model.generator.encoder.embeddings_project.weight
     assert 0.95 * (6 / (128 + 64)) ** 0.5 < projection.abs().max().item() <= (6 / (128 + 64)) ** 0.5
+
+
+def test_weight_init_fan_in(build_model):
+    """One over the root of the inputs, but for Glorot's matrices and the tables."""
+    sizes = {"encoder_embed_dim": 128, "encoder_ffn_embed_dim": 256, "embedding_size": 64}
+    usual = build_model(**sizes).state_dict()
+    for name, weights in build_model(weight_init="fan-in", **sizes).state_dict().items():
+        is_glorot = "embeddings_project" in name or "discriminator_head.out_proj" in name
+        if is_glorot or "embed_" in name or weights.dim() < 2:
+            assert torch.equal(weights, usual[name]), name
+            continue
+        # cut at two, a normal keeps 0.88 of its std
+        assert weights.std() * weights.size(1) ** 0.5 == pytest.approx(0.88, rel=0.05), name
+        assert usual[name].std() == pytest.approx(0.88 * 0.02, rel=0.05), name
