@@ -158,6 +158,8 @@ def find_foreign(path: Path, parts=PARTS) -> Optional[str]:
 
 
 def describe_unreadable(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):
+        return "torch cannot read it"  # what it says advises to turn its protection off
     return f"torch cannot read it ({str(error).strip().splitlines()[0][:100]})"
 
 

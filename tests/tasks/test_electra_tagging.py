@@ -221,7 +221,7 @@ def test_what_the_script_cannot_use_is_named(trained, tag_bin, tmp_path, capsys)
         ),
         ((checkpoint, source, "--out", source), "in.txt exists already"),
         ((checkpoint, tmp_path / "gone"), "gone cannot be read"),
-        ((source, source), "in.txt is not a checkpoint of fairseq-train"),
+        ((source, source), "in.txt is not a whole checkpoint of fairseq-train"),
         ((tmp_path / "gone.pt", source), "gone.pt: no such checkpoint"),
         ((checkpoint, source, "--data", tmp_path / "gone"), "is not there: name it with --data"),
     ):

@@ -129,7 +129,7 @@ def test_classes_report_what_is_asked_and_too_few_are_refused(run_command, check
 
 @pytest.mark.slow
 def test_predicting_with_a_checkpoint_of_pre_training_is_refused(checkpoint, tmp_path):
-    with pytest.raises(ValueError, match="is of --task electra: fine-tune it"):
+    with pytest.raises(ValueError, match="was trained with --task electra, not sentence"):
         load_predictor(checkpoint, tmp_path)
     with pytest.raises(ValueError, match=r"gone\.pt: no such checkpoint"):
         load_predictor(tmp_path / "gone.pt", tmp_path)
