@@ -1,4 +1,4 @@
-"""Load a fine-tuned checkpoint with its task, as fairseq-train built them.
+"""Load a fine-tuned checkpoint with its task; its steps are for other checkpoints as well.
 
 In: the checkpoint, which task it must be of, and perhaps where its data is now. Out: model in
 evaluation mode and task; ValueError, one line, for what the user can mend.
