@@ -4,6 +4,7 @@ Only tensors and plain values are read; a pickle that wants to run anything is r
 (safe_loading.py). Tensors are mapped from the file, so an optimizer's state costs nothing.
 """
 
+import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -47,7 +48,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
     damage = find_damage(path, parts=["model"])
     if damage is not None:
         raise ValueError(f"{path} is not a whole checkpoint of fairseq-train: {damage}")
-    checkpoint = find_parts(load_file(path, mmap=zipfile.is_zipfile(path)))
+    try:
+        checkpoint = find_parts(load_file(path, mmap=zipfile.is_zipfile(path)))
+    except pickle.UnpicklingError:  # a file that is whole, of another protocol than fairseq-train's
+        raise ValueError(
+            f"{path} is not a checkpoint of fairseq-train's: torch cannot read it"
+        ) from None
     sections = all(isinstance(section, Mapping) for section in checkpoint)
     if not sections or not checkpoint.model:
         raise ValueError(f"{path} is not a whole checkpoint of fairseq-train: it names no model")

@@ -91,6 +91,13 @@ def test_other_files_are_refused(tmp_path, content):
         read_checkpoint(tmp_path / "c.pt")
 
 
+def test_a_whole_file_that_torch_cannot_read_is_named(tmp_path):
+    state = {"cfg": {"model": {"_name": "electra"}, "task": {}}, "model": {}}
+    torch.save(state, tmp_path / "c.pt", pickle_protocol=4)
+    with pytest.raises(ValueError, match=r"c\.pt is not .*torch cannot read it"):
+        read_checkpoint(tmp_path / "c.pt")
+
+
 def test_a_missing_file_and_another_model_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"nowhere\.pt: no such checkpoint"):
         read_checkpoint(tmp_path / "nowhere.pt")
