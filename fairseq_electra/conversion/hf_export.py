@@ -31,10 +31,14 @@ from fairseq_electra.conversion.key_map import (
     HF,
     Entry,
     list_entries,
-    show_shape,
     to_foreign,
 )
-from fairseq_electra.conversion.networks import list_shapes, size_network
+from fairseq_electra.conversion.networks import (
+    list_misshapen,
+    list_missing,
+    list_shapes,
+    size_network,
+)
 from fairseq_electra.conversion.tokenizer_files import (
     list_words,
     name_specials,
@@ -119,13 +123,10 @@ def check_tensors(tensors: Dict[str, Tensor], shapes: Dict[str, Tuple], path: Pa
     The number of words is left to `check_fingerprint`.
     """
     encoder = {name for name in shapes if name.startswith(("embeddings.", "encoder."))}
-    missing = sorted(encoder - set(tensors))
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}")
-    for name in sorted(set(shapes) & set(tensors) - set(WORD_ROWS)):
-        if tuple(tensors[name].shape) != shapes[name]:
-            found, wanted = show_shape(tensors[name].shape), show_shape(shapes[name])
-            raise ValueError(f"{path}: {name} is {found}, not {wanted}")
+    problems = list_missing(tensors, encoder)
+    problems += list_misshapen(tensors, shapes, set(shapes) - set(WORD_ROWS))
+    if problems:
+        raise ValueError(f"{path}: {'; '.join(problems)}")
 
 
 def check_fingerprint(tensors: Dict[str, Tensor], dictionary, path: Path) -> None:

@@ -4,7 +4,7 @@ Also the sizes: those that a generator has, and those that the plugin gives it.
 """
 
 from argparse import Namespace
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Set, Tuple
 
 import torch
 from fairseq.data import Dictionary
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from fairseq_electra.checkpoint import fingerprint
 from fairseq_electra.conversion.checkpoint_file import SIZES
-from fairseq_electra.conversion.key_map import GENERATOR
+from fairseq_electra.conversion.key_map import GENERATOR, show_shape
 from fairseq_electra.models.electra import ElectraModel, Generator, build_encoder
 from fairseq_electra.models.electra_config import (
     HEAD_WIDTH,
@@ -74,6 +74,22 @@ def list_shapes(cfg: ElectraConfig, dictionary: Dictionary) -> Dict[str, Tuple[i
         for name, tensor in model.state_dict().items()
         if name != "dictionary_fingerprint"
     }
+
+
+def list_missing(tensors: Dict[str, Tensor], wanted: Set[str]) -> List[str]:
+    """What to say of each tensor that is wanted and not there."""
+    return [f"missing {name}" for name in sorted(wanted - set(tensors))]
+
+
+def list_misshapen(
+    tensors: Dict[str, Tensor], shapes: Dict[str, Tuple[int, ...]], names: Set[str]
+) -> List[str]:
+    """What to say of each tensor of these names that is there in another shape than in `shapes`."""
+    return [
+        f"{name} is {show_shape(tensors[name].shape)}, not {show_shape(shapes[name])}"
+        for name in sorted(names & set(tensors))
+        if tuple(tensors[name].shape) != shapes[name]
+    ]
 
 
 def complete(

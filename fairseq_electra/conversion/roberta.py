@@ -18,8 +18,13 @@ from fairseq_electra.conversion.checkpoint_file import (
     find_data,
     read_checkpoint,
 )
-from fairseq_electra.conversion.key_map import show_shape
-from fairseq_electra.conversion.networks import TOKEN_TYPES, complete, list_shapes
+from fairseq_electra.conversion.networks import (
+    TOKEN_TYPES,
+    complete,
+    list_misshapen,
+    list_missing,
+    list_shapes,
+)
 from fairseq_electra.conversion.vocabulary import load_dictionary
 from fairseq_electra.data.tokenizer import INFO_FILE, load_tokenizer
 from fairseq_electra.models.electra_config import ElectraConfig
@@ -120,13 +125,9 @@ def check_tensors(tensors: Dict[str, Tensor], shapes: Dict[str, Tuple], where: s
     wanted = {name for name in shapes if name.startswith(("embeddings.", "encoder."))}
     wanted.remove(TOKEN_TYPES)
     problems = [
-        *(f"missing {name}" for name in sorted(wanted - set(tensors))),
+        *list_missing(tensors, wanted),
         *(f"unknown {name}" for name in sorted(set(tensors) - wanted)),
-        *(
-            f"{name} is {show_shape(tensors[name].shape)}, not {show_shape(shapes[name])}"
-            for name in sorted(wanted & set(tensors))
-            if tuple(tensors[name].shape) != shapes[name]
-        ),
+        *list_misshapen(tensors, shapes, wanted),
     ]
     if problems:
         raise ValueError(f"{where}: {'; '.join(problems)}")
