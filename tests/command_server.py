@@ -59,6 +59,6 @@ def run(request: dict) -> None:
 if __name__ == "__main__":
     import fairseq_cli.train  # noqa: F401  (first: it sets the format of the log)
 
-    import fairseq_electra  # noqa: F401
+    import fairseq_electra  # noqa: F401 (so that commands find it imported)
 
     serve()
