@@ -1,17 +1,15 @@
 """What the plugin changes in fairseq and numpy so that both run with today's torch: all of it here.
 
 `apply()` is called once, when the package is imported. Each change says which version needs it and
-what goes wrong without it; each has a test in tests/test_compat.py that fails without it.
+what goes wrong without it; tests/test_changes.py takes each away and sees a test fail.
 """
 
 import atexit
 import gc
-import logging
 import os
 import signal
 import sys
 import tarfile
-import time
 import weakref
 from types import SimpleNamespace
 
@@ -32,47 +30,20 @@ from fairseq.data import Dictionary, indexed_dataset, iterators
 from fairseq.distributed import DistributedTimeoutWrapper
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
-from fairseq.logging import metrics, progress_bar
+from fairseq.logging import progress_bar
+from fairseq.models.ema.ema import EMA
 from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 
 from fairseq_electra import safe_loading, workers
-from fairseq_electra.checkpoint_files import (
-    choose_checkpoint,
-    copy_whole,
-    remove_parts,
-    write_whole,
-)
+from fairseq_electra.checkpoint_files import copy_whole, write_whole
 from fairseq_electra.data.data_files import check_data
+from fairseq_electra.data.loading_ahead import join_consumers, same_dataset
 from fairseq_electra.divergence import describe_stop
 from fairseq_electra.launch import check_not_separate, join_processes
-
-logger = logging.getLogger(__name__)
+from fairseq_electra.resuming import agree_on_checkpoint, resume_log_interval, stop_if_complete
 
 MAX_SHOWN_ELEMENTS = 8
-LONGEST_STOP = 10.0  # seconds that the end of the program waits for a batch that is being made
-
-
-def apply() -> None:
-    """Make every change below; calling it again changes nothing."""
-    allow_checkpoint_classes()
-    guard_checkpoints()
-    restore_numpy_compat()
-    shorten_logged_tensors()
-    stop_loading_ahead()
-    explain_divergence()
-    check_data_files()
-    name_dictionary_files()
-    write_checkpoints_whole()
-    check_checkpoints_first()
-    broadcast_objects()
-    keep_place_with_other_workers()
-    join_launched_processes()
-    refuse_separate_copies()
-    explain_lost_workers()
-    end_without_heartbeat()
-    vary_dropout_over_workers()
-    count_last_update_right()
 
 
 def allow_checkpoint_classes() -> None:
@@ -162,30 +133,6 @@ def stop_loading_ahead() -> None:
     _create_consumer.stops = True
     buffered._create_consumer = _create_consumer
     atexit.register(join_consumers, consumers)
-
-
-def same_dataset(loader, other) -> bool:
-    """Whether two loaders have one dataset, which fairseq has only when the first was left."""
-    dataset = getattr(loader, "dataset", None)
-    return dataset is not None and dataset is getattr(other, "dataset", None)
-
-
-def stop_consumer(consumer) -> None:
-    """Let the thread finish the batch that it is making, and no other."""
-    consumer._max_len = 0
-    waiting = consumer._queue
-    with waiting.mutex:  # it may wait for room in a full queue
-        waiting.maxsize = sys.maxsize
-        waiting.not_full.notify_all()
-
-
-def join_consumers(consumers) -> None:
-    """Stop all threads and wait until they have ended, but not for ever."""
-    deadline = time.monotonic() + LONGEST_STOP
-    for consumer in list(consumers):
-        stop_consumer(consumer)
-    for consumer in list(consumers):
-        consumer.join(max(0.0, deadline - time.monotonic()))
 
 
 def explain_divergence() -> None:
@@ -303,45 +250,6 @@ def check_checkpoints_first() -> None:
 
     load_checkpoint.checks_first = True
     checkpoint_utils.load_checkpoint = load_checkpoint
-
-
-def stop_if_complete(trainer) -> None:
-    """Train no further update when a run that has made all of --max-update is started again.
-
-    fairseq looks only after an update, so it would make one more, and save it.
-    """
-    updates, options = trainer.get_num_updates(), trainer.cfg.optimization
-    if 0 < options.max_update <= updates:
-        logger.info("the run has made its %d updates: nothing is left to train", updates)
-        options.max_epoch = -1  # 0 means without end
-
-
-def resume_log_interval(extra_state) -> None:
-    """Restore what was measured since the last line of the log (--log-interval).
-
-    fairseq drops all measures where it resumes at an epoch's beginning; but an interval of the log
-    goes on over epochs.
-    """
-    meters = extra_state.get("metrics", {})
-    if extra_state["train_iterator"]["iterations_in_epoch"] == 0 and "train_inner" in meters:
-        metrics.load_state_dict({"train_inner": meters["train_inner"]})
-
-
-def agree_on_checkpoint(cfg, trainer) -> str:
-    """The choice of the first worker, which all must load; ValueError on all if it has none."""
-    answer = {"chosen": None, "error": None}
-    if trainer.data_parallel_rank == 0:
-        remove_parts(cfg.save_dir)
-        try:
-            answer["chosen"] = choose_checkpoint(cfg, trainer.checkpoint_suffix)
-        except ValueError as error:
-            answer["error"] = str(error)
-    if trainer.data_parallel_world_size > 1:
-        group = trainer.data_parallel_process_group
-        answer = distributed_utils.broadcast_object(answer, 0, group, dist_device=trainer.device)
-    if answer["error"] is not None:
-        raise ValueError(answer["error"])
-    return answer["chosen"]
 
 
 def broadcast_objects() -> None:
@@ -501,6 +409,54 @@ def end_without_heartbeat() -> None:
 
     __init__.ends_at_once = True
     DistributedTimeoutWrapper.__init__ = __init__
+
+
+def average_numbers_only() -> None:
+    """Let --store-ema copy integers, such as a dictionary's fingerprint, and average the rest.
+
+    fairseq multiplies them too: torch says "result type Float can't be cast to Long".
+    Needed by every fairseq to date.
+    """
+    original = EMA.__init__
+    if getattr(original, "skips_integers", False):
+        return
+
+    def __init__(self, model, config, device=None, skip_keys=None):
+        tensors = model.state_dict().items()
+        integers = {name for name, tensor in tensors if not torch.is_floating_point(tensor)}
+        original(self, model, config, device, integers | (skip_keys or set()))
+
+    __init__.skips_integers = True
+    EMA.__init__ = __init__
+
+
+CHANGES = (
+    allow_checkpoint_classes,
+    guard_checkpoints,
+    restore_numpy_compat,
+    shorten_logged_tensors,
+    stop_loading_ahead,
+    explain_divergence,
+    check_data_files,
+    name_dictionary_files,
+    write_checkpoints_whole,
+    check_checkpoints_first,
+    broadcast_objects,
+    keep_place_with_other_workers,
+    join_launched_processes,
+    refuse_separate_copies,
+    explain_lost_workers,
+    end_without_heartbeat,
+    vary_dropout_over_workers,
+    count_last_update_right,
+    average_numbers_only,
+)
+
+
+def apply() -> None:
+    """Make every change above; calling it again changes nothing."""
+    for change in CHANGES:
+        change()
 
 
 def describe_versions() -> str:

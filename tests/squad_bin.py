@@ -61,7 +61,7 @@ def make_squad_bin(
     folder: Path, version: str = "1.1", train: int = 128, valid: int = 24, words: int = 12
 ) -> Path:
     """What scripts/prepare_squad.sh makes."""
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     make_tokenizer().save(folder)
     for seed, (split, number) in enumerate((("train", train), ("valid", valid))):
         content = json.dumps(make_squad(number, seed, version, words))

@@ -1,6 +1,7 @@
-"""Each change in compat.py, with and without it."""
+"""Changes in compat.py; what concerns one of them alone has a file of its own (test_changes.py)."""
 
 import argparse
+import signal
 import subprocess
 import sys
 
@@ -9,10 +10,16 @@ import pytest
 import torch
 from fairseq import checkpoint_utils
 from fairseq.data import Dictionary, TokenBlockDataset, data_utils, indexed_dataset
-from fairseq.data.iterators import BufferedIterator
+from fairseq.data.iterators import BufferedIterator, EpochBatchIterator
+from fairseq.dataclass.configs import DistributedTrainingConfig, EMAConfig
+from fairseq.distributed import DistributedTimeoutWrapper
+from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import progress_bar
+from fairseq.models.ema.ema import EMA
+from torch.utils.data import Dataset
 
-from fairseq_electra.compat import apply, join_consumers
+from fairseq_electra.compat import apply
+from fairseq_electra.data.loading_ahead import join_consumers
 from tiny import make_dictionary
 
 
@@ -138,7 +145,7 @@ print("alive" if thread.is_alive() else "ended")
 
 
 @pytest.mark.parametrize(
-    ("load_plugin", "seconds", "state"), [("", 1, "alive"), ("import fairseq_electra", 60, "ended")]
+    ("load_plugin", "seconds", "state"), [("", 1, "alive"), ("import fairseq_electra", 20, "ended")]
 )
 def test_a_loop_that_is_left_early_ends_its_thread(load_plugin, seconds, state):
     """As --max-valid-steps leaves it: the thread holds the loader's workers, without the plugin
@@ -196,3 +203,91 @@ def test_the_checks_of_checkpoints_are_made_once():
     assert patched[1].writes_whole
     apply()
     assert patched == (checkpoint_utils.load_checkpoint, checkpoint_utils.torch_persistent_save)
+
+
+BROADCAST = """
+import sys
+import torch
+import fairseq_electra
+from fairseq.distributed.utils import _broadcast_object_slow
+from omegaconf import OmegaConf
+
+rank = int(sys.argv[1])
+torch.distributed.init_process_group(
+    "gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=2
+)
+state = {"cfg": OmegaConf.create({"arch": "electra_tiny"})} if rank == 0 else None
+group = torch.distributed.group.WORLD
+print(_broadcast_object_slow(state, 0, group, torch.device("cpu")))
+torch.distributed.barrier()
+"""
+
+
+def test_a_configuration_reaches_the_other_worker(tmp_path):
+    """As a checkpoint's does when several workers resume."""
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", BROADCAST, str(rank), str(tmp_path / "meeting")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    (zero, _), (one, errors) = (process.communicate() for process in started)
+    assert zero == one == "{'cfg': {'arch': 'electra_tiny'}}\n", errors
+
+
+class Numbers(Dataset):
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        return index
+
+
+def test_another_number_of_workers_goes_on_at_the_same_sentence():
+    """One worker has read 6 batches: each of two has read 3, and the first goes on with the 7th."""
+
+    def epoch(shards):
+        batches = [[index] for index in range(20)]
+        return EpochBatchIterator(Numbers(), list, batches, num_shards=shards, shard_id=0)
+
+    one, two = epoch(1), epoch(2)
+    batches = one.next_epoch_itr(shuffle=False)
+    read = [next(batches) for _ in range(6)]
+    assert read == [[index] for index in range(6)]
+    two.load_state_dict(one.state_dict())
+    assert next(two.next_epoch_itr(shuffle=False)) == [6]
+
+
+def test_a_process_of_torchrun_needs_no_gpu(monkeypatch):
+    """fairseq divides the worker's number by that of the GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    launched = {"MASTER_ADDR": "localhost", "MASTER_PORT": "1", "WORLD_SIZE": "2", "RANK": "1"}
+    for name, value in launched.items():
+        monkeypatch.setenv(name, value)
+    cfg = DistributedTrainingConfig(distributed_world_size=2)
+    distributed_utils.infer_init_method(cfg)
+    assert (cfg.distributed_init_method, cfg.distributed_rank) == ("env://", 1)
+
+
+def test_a_heartbeat_ends_a_worker_at_once():
+    """Python handles SIGINT, fairseq's default, only when torch has stopped waiting."""
+    wrapped = DistributedTimeoutWrapper(torch.nn.Linear(1, 1), timeout=0)
+    assert wrapped.signal == signal.SIGTERM
+
+
+@pytest.mark.parametrize("ema_fp32", [False, True])
+def test_averaged_weights_keep_the_fingerprint(build_model, ema_fp32):
+    model = build_model()
+    ema = EMA(model, EMAConfig(store_ema=True, ema_decay=0.75, ema_fp32=ema_fp32))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        model.discriminator_head.dense.bias += 4
+    ema.step(model)
+    after = ema.get_model().state_dict()
+    assert torch.equal(after["dictionary_fingerprint"], before["dictionary_fingerprint"])
+    bias = "discriminator_head.dense.bias"
+    assert torch.allclose(after[bias], before[bias] + 1)

@@ -30,6 +30,7 @@ CONFIGURATIONS = {
     "keep interval": (*SAVE, "--keep-interval-updates", 1, "--no-epoch-checkpoints"),
     "sentence pairs": (*SAVE, "--sentence-pairs"),
     "dropout": (*SAVE, "--dropout", 0.1, "--attention-dropout", 0.1),
+    "averaged weights": (*SAVE, "--store-ema", "--ema-decay", 0.9),
     "two workers": (*SAVE, "--batch-size", 4),
 }
 
@@ -86,7 +87,7 @@ def read_state(save_dir: Path) -> dict:
     extra = state["extra_state"]
     schedule = {**state["optimizer_history"][-1]["lr_scheduler_state"]}
     del schedule["best"]
-    kept = {name: extra.get(name) for name in ("train_iterator", "val_loss", "best")}
+    kept = {name: extra.get(name) for name in ("train_iterator", "val_loss", "best", "ema")}
     return {
         "model": state["model"],
         "optimizer": state["last_optimizer_state"],

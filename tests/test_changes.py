@@ -1,0 +1,76 @@
+"""Each change that compat.py makes is needed: without it the test that is named here fails."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from fairseq_electra import compat
+from tiny import ROOT
+
+FAILS_WITHOUT = {
+    "allow_checkpoint_classes": "test_compat.py::test_a_checkpoint_with_a_namespace_loads",
+    "guard_checkpoints": "test_safe_loading.py::test_a_model_archive_cannot_write_elsewhere",
+    "restore_numpy_compat": "test_compat.py::test_break_mode_eos_works",
+    "shorten_logged_tensors": "test_compat.py::test_long_tensors_are_printed_as_their_shape",
+    "stop_loading_ahead": "test_compat.py::test_a_loop_that_is_left_early_ends_its_thread",
+    "explain_divergence": "test_divergence.py::test_a_diverging_rate_stops_the_run",
+    "check_data_files": "test_compat.py::test_a_damaged_split_is_named",
+    "name_dictionary_files": "test_compat.py::test_a_damaged_dictionary_is_named",
+    "write_checkpoints_whole": "test_compat.py::test_a_failed_copy_keeps_the_former_checkpoint",
+    "check_checkpoints_first": (
+        "test_checkpoint_files.py::test_without_a_last_one_the_newest_is_used"
+    ),
+    "broadcast_objects": "test_compat.py::test_a_configuration_reaches_the_other_worker",
+    "keep_place_with_other_workers": (
+        "test_compat.py::test_another_number_of_workers_goes_on_at_the_same_sentence"
+    ),
+    "join_launched_processes": "test_compat.py::test_a_process_of_torchrun_needs_no_gpu",
+    "refuse_separate_copies": "reliability/test_workers.py::test_a_trainer_of_a_copy_is_refused",
+    "explain_lost_workers": (
+        "reliability/test_workers.py::test_a_lost_worker_is_explained_and_nothing_is_saved"
+    ),
+    "end_without_heartbeat": "test_compat.py::test_a_heartbeat_ends_a_worker_at_once",
+    "vary_dropout_over_workers": "reliability/test_workers.py::test_workers_drop_other_units",
+    "count_last_update_right": (
+        "reliability/test_workers.py::test_losses_are_those_of_one_process[6-3]"
+    ),
+    "average_numbers_only": "test_compat.py::test_averaged_weights_keep_the_fingerprint",
+}
+
+
+def test_every_change_has_one():
+    assert list(FAILS_WITHOUT) == [change.__name__ for change in compat.CHANGES]
+
+
+def run_without(change: str, test: str) -> str:
+    """What pytest printed at the end of `test`, in processes that lack `change`."""
+    environment = {
+        **os.environ,
+        "WITHOUT_CHANGE": change,
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'without_change'}",
+    }
+    command = [sys.executable, "-m", "pytest", "-x", "-n", "0", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, "--tb=line", f"tests/{test}"],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout[-3000:]
+
+
+@pytest.mark.parametrize("change", FAILS_WITHOUT)
+def test_it_fails_without(change):
+    output = run_without(change, FAILS_WITHOUT[change])
+    assert "1 failed" in output.splitlines()[-1], output
+    assert "error" not in output.splitlines()[-1], output
+
+
+def test_the_harness_takes_only_what_is_named():
+    """With another change left out the first of the tests above passes."""
+    output = run_without("shorten_logged_tensors", FAILS_WITHOUT["allow_checkpoint_classes"])
+    assert "1 passed" in output.splitlines()[-1], output
