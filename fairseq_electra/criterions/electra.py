@@ -10,7 +10,7 @@ from typing import Dict, List, Tuple
 import torch
 import torch.nn.functional as F
 from fairseq.criterions import FairseqCriterion, register_criterion
-from fairseq.dataclass import FairseqDataclass
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from fairseq.logging import metrics
 from torch import Tensor
 
@@ -23,11 +23,18 @@ from fairseq_electra.modules.compiling import compile_step
 
 @dataclass
 class ElectraCriterionConfig(FairseqDataclass):
-    """Weights of the two losses."""
+    """Weights of the two losses, and what the second is of."""
 
     gen_weight: float = field(default=1.0, metadata={"help": "weight of the generator's loss"})
     disc_weight: float = field(
         default=50.0, metadata={"help": "weight of the discriminator's loss"}
+    )
+    disc_loss_on: ChoiceEnum(["all", "picked"]) = field(
+        default="all",
+        metadata={
+            "help": "tokens that the discriminator's loss and metrics are of: all, or those that "
+            "were picked to be masked, as in the paper's ablation"
+        },
     )
 
 
@@ -56,6 +63,7 @@ class ElectraCriterion(FairseqCriterion):
         check_weights(cfg)
         self.gen_weight = cfg.gen_weight
         self.disc_weight = cfg.disc_weight
+        self.judges_all = str(cfg.disc_loss_on) == "all"
         self.measure = None  # `measure_output`, compiled as the model's step is
 
     def forward(self, model, sample: Dict, reduce: bool = True) -> Tuple[Tensor, int, Dict]:
@@ -67,7 +75,12 @@ class ElectraCriterion(FairseqCriterion):
         if self.measure is None:
             self.measure = compile_step(measure_output, str(model.cfg.compile), is_token.device)
 
-        gen_loss, disc_loss, counts = self.measure(output, weights, is_token)
+        is_judged = is_token
+        if not self.judges_all:
+            is_judged = mark_picked(sample["net_input"]["picked"], weights, is_token)
+        gen_loss, disc_loss, counts = self.measure(output, weights, is_judged)
+        if not self.judges_all:  # a mean like the other one, for the division by all tokens
+            disc_loss = disc_loss * (ntokens / is_judged.sum().clamp(min=1))
         loss = self.gen_weight * gen_loss * (ntokens / npicked) + self.disc_weight * disc_loss
 
         logging_output = {
@@ -119,22 +132,28 @@ def keep(value):
     return value.clone() if torch.is_tensor(value) else value
 
 
-def measure_output(output, weights: Tensor, is_token: Tensor) -> Tuple[Tensor, Tensor, Dict]:
+def mark_picked(picked: Tensor, weights: Tensor, is_token: Tensor) -> Tensor:
+    """The tokens (B, T) that a slot of `picked` (B, K) with a weight points at."""
+    slots = torch.zeros_like(is_token, dtype=torch.long)
+    return slots.scatter_add_(1, picked, (weights > 0).long()) > 0
+
+
+def measure_output(output, weights: Tensor, is_judged: Tensor) -> Tuple[Tensor, Tensor, Dict]:
     """Everything that is computed of a batch's output, on the device, with static shapes.
 
     Args:
         output: an ElectraOutput.
         weights: (B, K), 1 for used slots.
-        is_token: bool (B, T), false at padding.
+        is_judged: bool (B, T), false at padding, and where the discriminator's word does not count.
 
     Returns:
         The generator's summed loss and the discriminator's, in nats, and what is counted.
     """
     gen_logits = output.gen_logits.float()
     counts = count_generator_hits(gen_logits, output, weights)
-    counts["disc_histogram"] = count_logits(output.disc_logits, output.is_replaced, is_token)
+    counts["disc_histogram"] = count_logits(output.disc_logits, output.is_replaced, is_judged)
     gen_loss = sum_generator_loss(gen_logits, output.gen_targets, weights)
-    return gen_loss, sum_discriminator_loss(output, is_token), counts
+    return gen_loss, sum_discriminator_loss(output, is_judged), counts
 
 
 def sum_generator_loss(gen_logits: Tensor, gen_targets: Tensor, weights: Tensor) -> Tensor:
@@ -143,12 +162,12 @@ def sum_generator_loss(gen_logits: Tensor, gen_targets: Tensor, weights: Tensor)
     return (losses * weights.flatten().float()).sum()
 
 
-def sum_discriminator_loss(output, is_token: Tensor) -> Tensor:
-    """Binary cross-entropy in nats summed over the tokens that are not padding, in float32."""
+def sum_discriminator_loss(output, is_judged: Tensor) -> Tensor:
+    """Binary cross-entropy in nats summed over the tokens (B, T) that count, in float32."""
     return F.binary_cross_entropy_with_logits(
         output.disc_logits.float(),
         output.is_replaced.float(),
-        weight=is_token.float(),
+        weight=is_judged.float(),
         reduction="sum",
     )
 

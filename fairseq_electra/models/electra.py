@@ -13,7 +13,7 @@ from fairseq.models import BaseFairseqModel, register_model, register_model_arch
 from torch import Tensor, nn
 
 from fairseq_electra.checkpoint import adapt_state_dict, fingerprint
-from fairseq_electra.data.classes import check_classes
+from fairseq_electra.data.labels import check_labels
 from fairseq_electra.models.electra_config import (
     ElectraConfig,
     check_config,
@@ -127,7 +127,7 @@ class ElectraModel(BaseFairseqModel):
     @classmethod
     def build_model(cls, cfg: ElectraConfig, task) -> "ElectraModel":
         """Build for fairseq; only a task that says so (`trains_generator`) gets the generator."""
-        check_classes(task)
+        check_labels(task)
         check_config(cfg)
         return cls(cfg, task.source_dictionary, getattr(task, "trains_generator", False))
 

@@ -50,7 +50,7 @@ class Model:
         return self.output
 
 
-def test_the_loss_of_a_two_by_four_batch_by_hand():
+def make_hand_batch():
     """Two sentences of 4 and 3 tokens, three picked slots, a vocabulary of 3."""
     gen_logits = torch.log(
         torch.tensor([[[0.5, 0.25, 0.25], [0.1, 0.1, 0.8]], [[0.2, 0.2, 0.6], [1.0, 1.0, 1.0]]])
@@ -67,12 +67,18 @@ def test_the_loss_of_a_two_by_four_batch_by_hand():
     sample = {
         "net_input": {
             "src_tokens": torch.tensor([[0, 5, 6, 2], [0, 7, 2, PAD]]),
+            "picked": torch.tensor([[1, 2], [1, 0]]),
             "picked_weights": torch.tensor([[1.0, 1.0], [1.0, 0.0]]),
         },
         "ntokens": 7,
         "npicked": 3,
         "nsentences": 2,
     }
+    return output, sample
+
+
+def test_the_loss_of_a_two_by_four_batch_by_hand():
+    output, sample = make_hand_batch()
     loss, sample_size, log = make_criterion()(Model(output), sample)
 
     gen_loss = -(math.log(0.5) + math.log(0.8) + math.log(0.2)) / 3
@@ -84,6 +90,18 @@ def test_the_loss_of_a_two_by_four_batch_by_hand():
     assert log["disc_loss"].item() / 7 == pytest.approx(disc_loss, rel=1e-6)
     assert loss.item() / sample_size == pytest.approx(gen_loss + 50 * disc_loss, rel=1e-6)
     assert (log["masked_acc"].item(), log["sampled_acc"].item()) == (2, 1)
+
+
+def test_the_discriminator_s_loss_on_picked_tokens_by_hand():
+    """As above, of the tokens at 1 and 2 of the first sentence and at 1 of the second."""
+    output, sample = make_hand_batch()
+    criterion = make_criterion(gen_weight=0, disc_loss_on="picked")
+    loss, sample_size, log = criterion(Model(output), sample)
+    original, replaced = math.log(1 + math.exp(-1)), math.log(1 + math.exp(-2))
+    disc_loss = (original + replaced + math.log(1 + math.exp(3))) / 3
+    assert loss.item() / sample_size == pytest.approx(50 * disc_loss, rel=1e-6)
+    assert log["disc_loss"].item() / 7 == pytest.approx(disc_loss, rel=1e-6)
+    assert log["disc_histogram"].sum(1).tolist() == [1, 2]
 
 
 def test_weights_of_the_losses(build_model):
