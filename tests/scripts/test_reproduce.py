@@ -1,0 +1,203 @@
+"""reproduce.sh: the plan spends equal FLOPs, stages resume, the report says what has not run."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from fairseq.data import indexed_dataset
+
+import glue_files
+import reproduce
+from commands import run
+from evidence import average_scores, write_report
+from experiment_plan import count_cost, plan_runs, read_settings
+from stages import Stage, Stages
+from tiny import ROOT
+
+WORDS = ["the", "cat", "dog", "sees", "a", "bird", "and", "old", "fish", "near", "two", "trees"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "dict.txt").write_text("".join(f"w{n} 1\n" for n in range(2995)))
+    return folder
+
+
+def test_runs_of_a_budget_cost_the_same(data):
+    settings = read_settings("small")
+    runs = plan_runs("small", data, settings, [3.1, 1.6], ablations=True)
+    assert [run.name for run in runs] == [
+        *("electra-1.6", "roberta-1.6", "electra-3.1", "roberta-3.1"),
+        *("generator-1-2", "generator-1", "untied-embeddings"),
+        *("disc-weight-10", "loss-on-picked-tokens"),
+    ]
+    by_name = {run.name: run for run in runs}
+    assert by_name["electra-1.6"].updates == by_name["roberta-1.6"].updates == 16_000
+    assert by_name["disc-weight-10"].updates == by_name["loss-on-picked-tokens"].updates == 16_000
+    usual = count_cost("small", data, settings, ())["per_token"] * 16_000
+    for name in ("generator-1-2", "generator-1", "untied-embeddings"):
+        cost = count_cost("small", data, settings, by_name[name].options)["per_token"]
+        assert cost * by_name[name].updates == pytest.approx(usual, abs=cost / 2), name
+    assert by_name["generator-1"].updates < by_name["generator-1-2"].updates < 16_000
+
+
+def test_the_warm_up_is_the_paper_s_or_a_tenth(data):
+    settings = read_settings("small")
+    short, _, long, _ = plan_runs("small", data, settings, [1.6, 50], ablations=False)
+    assert (short.warmup, long.warmup) == (1_600, 10_000)
+
+
+def test_a_size_that_is_none():
+    with pytest.raises(ValueError, match="SIZE must be tiny, small, base or large, not 'huge'"):
+        read_settings("huge")
+
+
+def test_a_stage_is_run_once(tmp_path):
+    stages = Stages(tmp_path)
+    stage = Stage("count", ["sh", "-c", f"echo x >> {tmp_path}/runs"], {})
+    assert stages.run(stage) and stages.run(stage)
+    assert (tmp_path / "runs").read_text() == "x\n"
+    assert "count | done before" in (tmp_path / "progress.log").read_text()
+
+
+def test_a_stage_that_fails_says_why_and_is_run_again(tmp_path):
+    stages = Stages(tmp_path)
+    command = ["sh", "-c", f"cat {tmp_path}/there || {{ echo no {tmp_path}/there >&2; exit 3; }}"]
+    assert not stages.run(Stage("read", command, {}))
+    assert stages.failed == ["read"]
+    progress = (tmp_path / "progress.log").read_text()
+    assert f"failed after 0 s: no {tmp_path}/there" in progress
+    (tmp_path / "there").touch()
+    assert stages.run(Stage("read", command, {}))
+
+
+LEFT = """
+import os, pathlib, signal, sys
+from stages import Stage, Stages
+stages = Stages(pathlib.Path(sys.argv[1]))
+command = ["sh", "-c", "sleep 5 & kill -9 " + str(os.getpid()) + "; wait"]
+stages.run(Stage("kill", command, {}))
+"""
+
+
+def test_two_cannot_work_in_one_folder_nor_beside_what_a_kill_left(tmp_path):
+    first = Stages(tmp_path)
+    with pytest.raises(ValueError, match="another run, or a command of one, works in it"):
+        Stages(tmp_path)
+    first.lock.close()
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/scripts"}
+    command = [sys.executable, "-c", LEFT, str(tmp_path)]
+    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    with pytest.raises(ValueError, match="works in it"):
+        Stages(tmp_path)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            return Stages(tmp_path).lock.close()
+        except ValueError:
+            time.sleep(0.2)
+    pytest.fail("the lock of a command that has ended is still there")
+
+
+def test_what_is_stopped_starts_nothing_more(tmp_path):
+    stages = Stages(tmp_path)
+    process = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    stages.running.append(process)
+    stages.stop()
+    assert process.wait(10) == -signal.SIGTERM
+    assert not stages.run(Stage("later", ["true"], {}))
+    assert stages.failed == []
+
+
+def describe(scores):
+    return {"median": scores[0], "best": max(scores), "lowest": min(scores), "scores": scores}
+
+
+def test_the_mean_is_over_all_tasks_seed_by_seed():
+    glue = {
+        "CoLA": {"mcc": describe([10.0, 20.0])},
+        "MNLI-m": {"accuracy": describe([50.0, 40.0, 30.0])},  # a seed that is ahead
+        "MNLI-mm": {"accuracy": describe([0.0, 0.0, 0.0])},  # not counted
+    }
+    assert average_scores(glue, ["CoLA", "MNLI"])["scores"] == [30.0, 30.0]
+    assert average_scores(glue, ["CoLA", "MNLI", "RTE"]) is None
+    assert average_scores(None, ["CoLA"]) is None
+
+
+def test_a_report_before_anything_has_run(tmp_path, data):
+    run = plan_runs("small", data, read_settings("small"), [1.6], ablations=False)[0]
+    (tmp_path / "data-bin").mkdir()
+    builder = indexed_dataset.make_builder(str(tmp_path / "data-bin" / "train.bin"), "mmap", 50)
+    builder.add_item(torch.tensor([5, 6, 2]))
+    builder.finalize(str(tmp_path / "data-bin" / "train.idx"))
+    plan = {
+        "size": "small",
+        "seeds": [1],
+        "tasks": ["RTE"],
+        "runs": [run._asdict()],
+        "machine": {"device": "a machine", "peaks": {"float32": 1e12, "bf16": 2e12}},
+        "command": ["out", "text"],
+    }
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    write_report(tmp_path)
+    report = (tmp_path / "report" / "evidence.md").read_text()
+    assert "| ELECTRA | 1.6 % | not run |" in report
+    assert "The text has 3 tokens" in report
+    with pytest.raises(ValueError, match=r"no plan\.json"):
+        write_report(tmp_path / "report")
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Raw text and one of GLUE's tasks."""
+    folder = tmp_path_factory.mktemp("inputs")
+    rng = random.Random(1)
+    lines = [" ".join(rng.choices(WORDS, k=12)) for _ in range(400)]
+    (folder / "text.txt").write_text("\n".join(lines) + "\n")
+    rows = [
+        ("entailment" if n % 2 else "not_entailment", (lines[n], lines[n + 1])) for n in range(60)
+    ]
+    (folder / "glue").mkdir()
+    glue_files.write_task(folder / "glue", "RTE", train=rows[:48], dev=rows[48:])
+    return folder
+
+
+@pytest.mark.slow
+def test_text_in_and_a_curve_out(inputs, tmp_path, monkeypatch):
+    for name, value in {
+        "SIZE": "tiny",
+        "SEEDS": "1",
+        "EPOCHS": "1",
+        "GLUE_DIR": str(inputs / "glue"),
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    command = [str(tmp_path / "out"), str(inputs / "text.txt"), "--vocab-size", "60"]
+    command += ["--budgets", "0.2", "--no-ablations", "--electra-options", "--log-interval 1"]
+    script = Path(reproduce.__file__).with_suffix(".sh")
+    done = run(script, *command)
+    report = tmp_path / "out" / "report"
+    results = json.loads((report / "results.json").read_text())
+    assert [result["complete"] for result in results] == [True, True]
+    electra, roberta = results
+    assert (electra["updates"], electra["model"]) == (2, "electra")
+    assert roberta["flops"] == pytest.approx(electra["flops"], rel=0.5)  # 2 and 3 updates
+    for result in results:
+        (score,) = result["glue"]["RTE"]["accuracy"]["scores"]
+        assert 0 <= score <= 100
+        assert 0 < result["share_of_peak"] < 1
+    assert "not run" not in (report / "evidence.md").read_text()
+    assert (report / "curve.png").stat().st_size > 10_000
+    again = run(script, *command)
+    assert again.output.count("done before") == done.output.count("done in") == 5
+    other = run(script, *command, "--roberta-options", "--lr 1", check=False)
+    assert other.output.strip().splitlines()[-1].endswith("name another OUT_DIR")
