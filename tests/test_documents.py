@@ -14,8 +14,10 @@ DOCUMENTS = (
     "docs/answers.md",
     "docs/conversion.md",
     "docs/distributed.md",
+    "docs/evidence.md",
     "docs/finetuning_sentences.md",
     "docs/performance.md",
+    "docs/reliability.md",
     "docs/tagging.md",
 )
 
