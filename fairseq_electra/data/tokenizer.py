@@ -11,7 +11,7 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections import Counter
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
+from typing import Dict, List, Sequence, Tuple, Type
 
 import sentencepiece
 import tokenizers
@@ -212,7 +212,7 @@ def check_pieces(pieces: List[str]) -> List[str]:
     return pieces
 
 
-KINDS = {cls.kind: cls for cls in (SentencePieceTokenizer, WordPieceTokenizer)}
+KINDS = (SentencePieceTokenizer, WordPieceTokenizer)
 
 
 def load_wordpiece(path: Path, cased: bool = False) -> WordPieceTokenizer:
@@ -225,19 +225,39 @@ def load_wordpiece(path: Path, cased: bool = False) -> WordPieceTokenizer:
         raise ValueError(f"{path}: {error}") from None
 
 
+def read_info(path: Path) -> Tuple[Type[Tokenizer], bool]:
+    """Class and case of the tokenizer that tokenizer_info.json describes; ValueError names it."""
+    try:
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    described = info if isinstance(info, dict) else {}
+    names = described.get("kind"), described.get("file")
+    cls = next((cls for cls in KINDS if (cls.kind, cls.file_name) == names), None)
+    if cls is None or not isinstance(described.get("cased"), bool):
+        raise ValueError(f"{path} is damaged: {json.dumps(info)[:100]} describes no tokenizer")
+    return cls, described["cased"]
+
+
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer saved in a data-bin; ValueError if there is none, or another dict.txt."""
     folder = Path(folder)
+    path = folder / INFO_FILE
     try:
-        info = json.loads((folder / INFO_FILE).read_text(encoding="utf-8"))
-        tokenizer = KINDS[info["kind"]]((folder / info["file"]).read_bytes(), info["cased"])
-    except FileNotFoundError as error:
+        cls, cased = read_info(path)
+        path = folder / cls.file_name
+        content = path.read_bytes()
+    except FileNotFoundError:
         raise ValueError(
-            f"{folder} holds no tokenizer ({Path(error.filename).name} is missing): "
+            f"{folder} holds no tokenizer ({path.name} is missing): "
             "name a data-bin made by scripts/prepare_data.sh"
         ) from None
-    except (KeyError, TypeError, ValueError, RuntimeError, OSError) as error:
-        raise ValueError(f"{folder}: its tokenizer is damaged: {error}") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        tokenizer = cls(content, cased)
+    except (ValueError, RuntimeError) as error:  # sentencepiece raises RuntimeError
+        raise ValueError(f"{path} is damaged: {error}") from None
     check_dictionary(folder / "dict.txt", tokenizer)
     return tokenizer
 
@@ -250,4 +270,6 @@ def check_dictionary(path: Path, tokenizer: Tokenizer) -> None:
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not UTF-8 (byte {error.start})") from None
         if [line.rpartition(" ")[0] for line in lines] != tokenizer.pieces:
-            raise ValueError(f"{path} does not list the pieces of the tokenizer beside it")
+            raise ValueError(
+                f"{path} does not list the pieces of {path.with_name(tokenizer.file_name)}"
+            )

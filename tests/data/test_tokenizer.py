@@ -180,11 +180,26 @@ def test_a_folder_without_tokenizer_is_refused(tmp_path):
 
 def test_a_damaged_tokenizer_is_refused(tmp_path, sentencepiece_model):
     SentencePieceTokenizer(sentencepiece_model, cased=False).save(tmp_path)
-    (tmp_path / "sentencepiece.model").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match="damaged"):
+    (tmp_path / "sentencepiece.model").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match=r"sentencepiece\.model is damaged"):
         load_tokenizer(tmp_path)
-    (tmp_path / "tokenizer_info.json").write_text(json.dumps({"kind": "other"}))
-    with pytest.raises(ValueError, match="damaged"):
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {"kind": "other", "file": "vocab.txt", "cased": True},
+        {"kind": ["wordpiece"], "file": "vocab.txt", "cased": True},
+        {"kind": "wordpiece", "file": "../vocab.txt", "cased": True},
+        {"kind": "wordpiece", "file": "vocab.txt", "cased": "yes"},
+        {"file": "vocab.txt", "cased": True},
+        ["wordpiece"],
+    ],
+)
+def test_what_describes_no_tokenizer_is_refused(tmp_path, info):
+    make_wordpiece().save(tmp_path)
+    (tmp_path / "tokenizer_info.json").write_text(json.dumps(info))
+    with pytest.raises(ValueError, match=r"tokenizer_info\.json is damaged: .* no tokenizer"):
         load_tokenizer(tmp_path)
 
 

@@ -4,10 +4,12 @@
 configuration, at random updates and while a checkpoint is written. `KILL_SEED` changes the moments.
 """
 
+import contextlib
 import json
 import os
 import random
 import re
+import resource
 import signal
 import time
 from pathlib import Path
@@ -32,21 +34,33 @@ CONFIGURATIONS = {
     "dropout": (*SAVE, "--dropout", 0.1, "--attention-dropout", 0.1),
     "averaged weights": (*SAVE, "--store-ema", "--ema-decay", 0.9),
     "two workers": (*SAVE, "--batch-size", 4),
+    "out of memory": SAVE,
 }
+STARVE = "no more memory"  # an end by a failing allocation, at whatever place
 
 
-def kill(commands, save_dir, chance) -> bool:
-    """Kill at a moment by chance, one worker or all; False if the run had ended before."""
+def kill(commands, save_dir, chance, ways=(signal.SIGKILL, signal.SIGTERM)) -> bool:
+    """End one worker or all, at a moment by chance; False if the run had ended before."""
     wait_for_moment(commands[0], save_dir, chance)
-    number = chance.choice([signal.SIGKILL, signal.SIGTERM])
+    way = chance.choice(ways)
     # workers that have not met wait for each other, up to torch's 30 minutes
     together = "Start iterating" not in commands[0].output or chance.random() < 0.5
     victims = commands if together else [chance.choice(commands)]
     for command in victims:
-        command.send(number)
+        starve(command) if way == STARVE else command.send(way)
     statuses = [command.wait(LONGEST) for command in commands]
     assert all(status != 0 for status in statuses) or 0 in statuses, statuses
-    return -number in statuses
+    return all(statuses) if way == STARVE else -way in statuses
+
+
+def starve(command, seconds=15.0) -> None:
+    """Let every further request for memory fail; kill what does not ask for any."""
+    with contextlib.suppress(ProcessLookupError):  # it has ended
+        resource.prlimit(command.pid, resource.RLIMIT_AS, (0, 0))
+    deadline = time.monotonic() + seconds
+    while command.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    command.send(signal.SIGKILL)
 
 
 def wait_for_moment(command, save_dir: Path, chance) -> None:
@@ -133,7 +147,8 @@ def test_a_killed_run_ends_as_if_it_never_was(data_bin, tmp_path, name):
         while not ended:
             commands = launch(data_bin, save_dir, options, workers)
             started += commands
-            killed = kills < KILLS and kill(commands, save_dir, chance)
+            ways = (STARVE,) if name == "out of memory" else (signal.SIGKILL, signal.SIGTERM)
+            killed = kills < KILLS and kill(commands, save_dir, chance, ways)
             kills += killed
             ended = not killed
             if ended:

@@ -114,6 +114,16 @@ def test_a_worker_that_stands_still_ends_the_other(data_bin, tmp_path):
         commands[1].send(signal.SIGKILL)
 
 
+def test_a_damaged_checkpoint_is_refused_by_all_workers(data_bin, tmp_path):
+    """The first looks at it; the others would otherwise wait for it."""
+    finish(launch(data_bin, tmp_path, ("--max-update", 2, "--batch-size", 4), 2))
+    last = tmp_path / "checkpoint_last.pt"
+    last.write_bytes(last.read_bytes()[:5000])
+    for command in launch(data_bin, tmp_path, ("--max-update", 4, "--batch-size", 4), 2):
+        assert command.wait(LONGEST) == 1
+        assert f"{last} is damaged" in command.output.strip().splitlines()[-1]
+
+
 def test_other_errors_are_not_explained_away():
     cfg = SimpleNamespace(
         distributed_training=SimpleNamespace(distributed_rank=0, distributed_world_size=2),

@@ -161,7 +161,8 @@ def inputs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("inputs")
     rng = random.Random(1)
     lines = [" ".join(rng.choices(WORDS, k=12)) for _ in range(400)]
-    (folder / "text.txt").write_text("\n".join(lines) + "\n")
+    documents = ["\n".join(lines[n : n + 8]) for n in range(0, len(lines), 8)]
+    (folder / "text.txt").write_text("\n\n".join(documents) + "\n")
     rows = [
         ("entailment" if n % 2 else "not_entailment", (lines[n], lines[n + 1])) for n in range(60)
     ]
@@ -181,7 +182,7 @@ def test_text_in_and_a_curve_out(inputs, tmp_path, monkeypatch):
         "OMP_NUM_THREADS": "1",
     }.items():
         monkeypatch.setenv(name, value)
-    command = [str(tmp_path / "out"), str(inputs / "text.txt"), "--vocab-size", "60"]
+    command = [str(tmp_path / "out"), str(inputs / "text.txt"), "--vocab-size", "80"]
     command += ["--budgets", "0.2", "--no-ablations", "--electra-options", "--log-interval 1"]
     script = Path(reproduce.__file__).with_suffix(".sh")
     done = run(script, *command)
