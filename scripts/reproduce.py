@@ -128,7 +128,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
             default="",
             metavar='"..."',
             help=f"further fairseq-train options of {model}'s runs, such as "
-            + {"electra": "--precision bf16", "roberta": "--bf16", "finetune": "--no-save"}[model],
+            + {"electra": "--precision bf16", "roberta": "--bf16", "finetune": "--lr 2e-4"}[model],
         )
     args = parser.parse_args(argv)
     args.size = os.environ.get("SIZE", "small")

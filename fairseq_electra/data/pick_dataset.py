@@ -5,12 +5,13 @@ it does not depend on batches, workers, updates or resuming, and validation repe
 device then needs no generator, and the training step no synchronisation.
 """
 
-from typing import Dict, List, NamedTuple, Optional
+import threading
+from typing import Dict, List, NamedTuple, Sequence
 
 import numpy as np
 import torch
-from fairseq.data import data_utils
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from fairseq_electra.data.length_dataset import LengthDataset
 
@@ -25,6 +26,28 @@ class Picks(NamedTuple):
     uniform: np.ndarray  # (K,) float64 in (0, 1], decides the generator's sample
 
 
+class KeyedGenerator(threading.local):
+    """numpy's Philox, started anew for each sentence; making one for each would cost 10 us more.
+
+    A thread has one of its own: fairseq's loading threads may be at work in the same dataset.
+    """
+
+    def __init__(self):
+        self.bits = np.random.Philox(key=[0, 0])
+        self.start = self.bits.state
+        self.generator = np.random.Generator(self.bits)
+
+    def restart(self, first: int, second: int) -> np.random.Generator:
+        """What `Generator(Philox(key=[first, second]))` would be."""
+        # The key is all of the state: cheaper than mixing it, and no two sentences share a stream.
+        self.start["state"]["key"][:] = first, second
+        self.bits.state = self.start
+        return self.generator
+
+
+GENERATOR = KeyedGenerator()
+
+
 def max_picks(mask_prob: float, tokens_per_sample: int) -> int:
     """Most positions picked in a sentence, N of the authors' code (configure_pretraining)."""
     return int((mask_prob + 0.005) * tokens_per_sample)
@@ -36,8 +59,8 @@ def count_picks(num_tokens: int, mask_prob: float, limit: int) -> int:
     Rounded half to even in float32, as the authors' code does, which differs from float64 at 190,
     350 and 390 tokens for a `mask_prob` of 0.15.
     """
-    rounded = np.round(np.float32(num_tokens) * np.float32(mask_prob))
-    return max(1, min(limit, int(rounded)))
+    rounded = round(float(np.float32(num_tokens) * np.float32(mask_prob)))
+    return max(1, min(limit, rounded))
 
 
 def pick(candidates: np.ndarray, number: int, rng: np.random.Generator, replace: bool) -> Picks:
@@ -94,8 +117,7 @@ class PickDataset(LengthDataset):
 
     def pick(self, tokens: Tensor, index: int) -> Picks:
         """The picks of the sentence `tokens` (T,), the same whenever they are asked for."""
-        # The key is all of the state: cheaper than mixing it, and no two sentences share a stream.
-        rng = np.random.Generator(np.random.Philox(key=[self.seed, (self.epoch << 40) + index]))
+        rng = GENERATOR.restart(self.seed, (self.epoch << 40) + index)
         candidates = np.flatnonzero(self.can_be_picked[tokens.numpy()])
         number = count_picks(len(tokens), self.mask_prob, self.limit)
         return pick(candidates, number, rng, self.with_replacement)
@@ -137,6 +159,6 @@ class PickDataset(LengthDataset):
         self.epoch = epoch
 
 
-def pad_rows(rows: List, value: Optional[float] = 0) -> Tensor:
+def pad_rows(rows: Sequence, value: float = 0) -> Tensor:
     """Rows of different lengths -> (B, longest), filled with `value` on the right."""
-    return data_utils.collate_tokens([torch.as_tensor(row) for row in rows], value)
+    return pad_sequence([torch.as_tensor(row) for row in rows], True, value)
