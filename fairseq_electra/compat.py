@@ -5,7 +5,6 @@ what goes wrong without it; tests/test_changes.py takes each away and sees a tes
 """
 
 import atexit
-import gc
 import os
 import signal
 import sys
@@ -126,13 +125,42 @@ def stop_loading_ahead() -> None:
         left = [c for c in consumers if c.is_alive() and same_dataset(c._source, self._iterable)]
         if left:
             join_consumers(left)
-            gc.collect()  # fairseq's iterators refer to each other, and hold the loader's workers
         original(self)
         consumers.add(self._consumer)
 
     _create_consumer.stops = True
     buffered._create_consumer = _create_consumer
     atexit.register(join_consumers, consumers)
+
+
+def end_loader_workers() -> None:
+    """End the processes of `--num-workers` when they have loaded all, unless they load again.
+
+    fairseq keeps them for the next epoch also where there is none: all validations but those whose
+    iterator is cached, and tasks without `reuse_dataloader`. They then wait until Python collects
+    garbage, which has lost the queue to them by then, so that torch waits 5 s for each: a
+    validation, or an epoch, cost 10 s more at 2 workers, seen within the next checkpoint's time.
+    Needed by ve-fairseq 0.12.3 and fairseq main; 0.12.2 ends them.
+    """
+    epochs = iterators.EpochBatchIterator
+    original, get_valid_iterator = epochs._get_iterator_for_epoch, Trainer.get_valid_iterator
+    if getattr(original, "ends", False):
+        return
+
+    def _get_iterator_for_epoch(self, *args, **kwargs):
+        if not getattr(self, "reuse_dataloader", False):
+            self.persistent_workers = False
+        return original(self, *args, **kwargs)
+
+    def get_valid_iterator_once(self, *args, **kwargs):
+        batches = get_valid_iterator(self, *args, **kwargs)
+        if batches not in self.task.dataset_to_epoch_iter.values():
+            batches.reuse_dataloader = False
+        return batches
+
+    _get_iterator_for_epoch.ends = True
+    epochs._get_iterator_for_epoch = _get_iterator_for_epoch
+    Trainer.get_valid_iterator = get_valid_iterator_once
 
 
 def explain_divergence() -> None:
@@ -436,6 +464,7 @@ CHANGES = (
     restore_numpy_compat,
     shorten_logged_tensors,
     stop_loading_ahead,
+    end_loader_workers,
     explain_divergence,
     check_data_files,
     name_dictionary_files,

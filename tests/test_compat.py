@@ -1,9 +1,12 @@
 """Changes in compat.py; what concerns one of them alone has a file of its own (test_changes.py)."""
 
 import argparse
+import inspect
+import multiprocessing
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -155,6 +158,37 @@ def test_a_loop_that_is_left_early_ends_its_thread(load_plugin, seconds, state):
     assert done.stdout.split()[-1] == state
 
 
+class Numbers(Dataset):
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, index):
+        return index
+
+
+def load_all(seconds, **options) -> list:
+    """The worker processes that are left `seconds` after an epoch was loaded."""
+    epochs = EpochBatchIterator(
+        Numbers(), list, [[index] for index in range(20)], num_workers=1, buffer_size=2, **options
+    )
+    assert list(epochs.next_epoch_itr(shuffle=False)) == [[index] for index in range(20)]
+    deadline = time.monotonic() + seconds
+    while multiprocessing.active_children() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return multiprocessing.active_children()
+
+
+def test_loader_workers_end_when_all_is_loaded():
+    assert load_all(20) == []
+
+
+def test_loader_workers_wait_for_the_next_epoch_where_fairseq_reuses_them():
+    if "reuse_dataloader" not in inspect.signature(EpochBatchIterator).parameters:
+        pytest.skip("this fairseq ends them")
+    (worker,) = load_all(0.5, reuse_dataloader=True)
+    worker.terminate()
+
+
 def test_a_damaged_split_is_named(tmp_path):
     """fairseq alone maps it without a look."""
     builder = indexed_dataset.make_builder(str(tmp_path / "train.bin"), "mmap", vocab_size=50)
@@ -236,14 +270,6 @@ def test_a_configuration_reaches_the_other_worker(tmp_path):
     ]
     (zero, _), (one, errors) = (process.communicate() for process in started)
     assert zero == one == "{'cfg': {'arch': 'electra_tiny'}}\n", errors
-
-
-class Numbers(Dataset):
-    def __len__(self):
-        return 20
-
-    def __getitem__(self, index):
-        return index
 
 
 def test_another_number_of_workers_goes_on_at_the_same_sentence():
