@@ -18,5 +18,5 @@ train "$DATA" --user-dir "$ROOT/fairseq_electra" --save-dir "$SAVE_DIR" \
     --tokens-per-sample "$TOKENS" --mask-prob "$MASK_PROB" --sample-break-mode none \
     --optimizer electra_adam --lr "$LR" --clip-norm 1.0 \
     --lr-scheduler electra_decay --warmup-updates "$WARMUP" --max-update "$UPDATES" \
-    --batch-size "$DEVICE_BATCH" --update-freq "$UPDATE_FREQ" --num-workers 2 $DEVICE \
+    --batch-size "$DEVICE_BATCH" --update-freq "$UPDATE_FREQ" --num-workers "$LOADERS" $DEVICE \
     "${SAVING[@]}" "$@"

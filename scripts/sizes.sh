@@ -43,6 +43,10 @@ if [ $((DEVICE_BATCH * DEVICES * UPDATE_FREQ)) -ne "$BATCH" ]; then
     echo "a batch of $BATCH does not divide into $DEVICES device(s) x MICRO_BATCH=$DEVICE_BATCH" >&2
     exit 2
 fi
+# processes that load data, for each device: one makes about a million tokens a second
+CORES=$(getconf _NPROCESSORS_ONLN)
+LOADERS=$((GPUS > 0 ? CORES / DEVICES : 2))
+LOADERS=$((LOADERS < 1 ? 1 : LOADERS > 8 ? 8 : LOADERS))
 
 SAVING=(
     --save-interval-updates 5000 --keep-interval-updates 2 --no-epoch-checkpoints

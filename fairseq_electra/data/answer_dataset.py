@@ -14,8 +14,8 @@ from fairseq_electra.data.answer_windows import (
     find_answers,
     to_tokens,
 )
+from fairseq_electra.data.collating import pad_rows
 from fairseq_electra.data.length_dataset import LengthDataset
-from fairseq_electra.data.pick_dataset import pad_rows
 from fairseq_electra.data.squad import Squad
 from fairseq_electra.data.tokenizer import Tokenizer
 

@@ -6,13 +6,13 @@ device then needs no generator, and the training step no synchronisation.
 """
 
 import threading
-from typing import Dict, List, NamedTuple, Sequence
+from typing import Dict, List, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
+from fairseq_electra.data.collating import pack_tensors, pad_rows
 from fairseq_electra.data.length_dataset import LengthDataset
 
 MASKED_SHARE = 0.85  # of the picked tokens become <mask>, the rest stay (authors' code)
@@ -129,19 +129,20 @@ class PickDataset(LengthDataset):
         lengths = [len(sample["tokens"]) for sample in samples]
         picks = [sample["picks"] for sample in samples]
         num_picked = [len(pick.positions) for pick in picks]
-        net_input = {
+        tensors = {
+            "id": torch.tensor([sample["id"] for sample in samples]),
             "src_tokens": pad_rows([sample["tokens"] for sample in samples], self.pad_idx),
             "picked": pad_rows([pick.positions for pick in picks]),
             "picked_weights": pad_rows([np.ones(number) for number in num_picked]),
             "becomes_mask": pad_rows([pick.becomes_mask for pick in picks]),
             "uniform": pad_rows([pick.uniform for pick in picks], 1.0),
-            "has_padding": min(lengths) < max(lengths),
         }
         if samples[0]["token_types"] is not None:
-            net_input["token_types"] = pad_rows([sample["token_types"] for sample in samples])
+            tensors["token_types"] = pad_rows([sample["token_types"] for sample in samples])
+        packed = pack_tensors(tensors)
         return {
-            "id": torch.tensor([sample["id"] for sample in samples]),
-            "net_input": net_input,
+            "id": packed.pop("id"),
+            "net_input": {**packed, "has_padding": min(lengths) < max(lengths)},
             "nsentences": len(samples),
             "ntokens": sum(lengths),
             "npicked": sum(num_picked),
@@ -157,8 +158,3 @@ class PickDataset(LengthDataset):
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)
         self.epoch = epoch
-
-
-def pad_rows(rows: Sequence, value: float = 0) -> Tensor:
-    """Rows of different lengths -> (B, longest), filled with `value` on the right."""
-    return pad_sequence([torch.as_tensor(row) for row in rows], True, value)

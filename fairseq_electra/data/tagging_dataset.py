@@ -10,9 +10,9 @@ from typing import Dict, List, NamedTuple, Sequence, Tuple
 import torch
 from torch import Tensor
 
+from fairseq_electra.data.collating import pad_rows
 from fairseq_electra.data.conll import Sentence
 from fairseq_electra.data.length_dataset import LengthDataset
-from fairseq_electra.data.pick_dataset import pad_rows
 from fairseq_electra.data.tokenizer import Tokenizer
 
 IGNORED = -100  # target where no tag is asked for; torch's cross_entropy and transformers use it
