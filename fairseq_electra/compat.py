@@ -140,7 +140,7 @@ def end_loader_workers() -> None:
     iterator is cached, and tasks without `reuse_dataloader`. They then wait until Python collects
     garbage, which has lost the queue to them by then, so that torch waits 5 s for each: a
     validation, or an epoch, cost 10 s more at 2 workers, seen within the next checkpoint's time.
-    Needed by ve-fairseq 0.12.3 and fairseq main; 0.12.2 ends them.
+    Needed by ve-fairseq 0.12.3 and fairseq main; releases before do not keep them (read, not run).
     """
     epochs = iterators.EpochBatchIterator
     original, get_valid_iterator = epochs._get_iterator_for_epoch, Trainer.get_valid_iterator

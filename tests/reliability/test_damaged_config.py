@@ -98,3 +98,4 @@ def test_damaged_configurations(data_bin, tmp_path):
         assert not list(folder.glob("save/checkpoint*")) or "no_save" in kind, kind
     print(dict(outcomes))
     assert not bad, "\n".join(bad)
+    assert outcomes["names key or file"]

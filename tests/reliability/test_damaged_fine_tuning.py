@@ -126,10 +126,8 @@ def judge(folder: Path, damaged: Path, status: int, output: str) -> str:
     if status < 0:
         return f"ended by signal {-status}"
     last = output.strip().splitlines()[-1]
-    # the split's two files are one to a user, as are a folder's split and its dictionary, and a
-    # tokenizer and the list of its pieces
+    # the split's two files are one to a user, as are a folder's split and its dictionary
     named = [damaged, damaged.with_suffix(""), damaged.parent]
-    named += [folder / "dict.txt"] * (damaged.name == "vocab.txt")
     return (
         "clear error"
         if any(str(path) in last for path in named if path != folder)

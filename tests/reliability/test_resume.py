@@ -37,9 +37,11 @@ CONFIGURATIONS = {
     "out of memory": SAVE,
 }
 STARVE = "no more memory"  # an end by a failing allocation, at whatever place
+WAYS = {"out of memory": (STARVE,)}  # to end a run; the others are killed by signals
+SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 
 
-def kill(commands, save_dir, chance, ways=(signal.SIGKILL, signal.SIGTERM)) -> bool:
+def kill(commands, save_dir, chance, ways) -> bool:
     """End one worker or all, at a moment by chance; False if the run had ended before."""
     wait_for_moment(commands[0], save_dir, chance)
     way = chance.choice(ways)
@@ -147,7 +149,7 @@ def test_a_killed_run_ends_as_if_it_never_was(data_bin, tmp_path, name):
         while not ended:
             commands = launch(data_bin, save_dir, options, workers)
             started += commands
-            ways = (STARVE,) if name == "out of memory" else (signal.SIGKILL, signal.SIGTERM)
+            ways = WAYS.get(name, SIGNALS)
             killed = kills < KILLS and kill(commands, save_dir, chance, ways)
             kills += killed
             ended = not killed
