@@ -27,8 +27,7 @@ CONFIGURATIONS = {
     "plain": SAVE,
     "epoch ends only": ("--batch-size", 32),
     "update-freq": (*SAVE, "--update-freq", 2, "--batch-size", 4),
-    # without validation: torch waits 5 s for each loader worker that is no longer needed
-    "loader workers": (*SAVE, "--num-workers", 2, "--disable-validation"),
+    "loader workers": (*SAVE, "--num-workers", 2),
     "keep interval": (*SAVE, "--keep-interval-updates", 1, "--no-epoch-checkpoints"),
     "sentence pairs": (*SAVE, "--sentence-pairs"),
     "dropout": (*SAVE, "--dropout", 0.1, "--attention-dropout", 0.1),
