@@ -30,9 +30,11 @@ from fairseq.distributed import DistributedTimeoutWrapper
 from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.logging import progress_bar
+from fairseq.logging.meters import MetersDict
 from fairseq.models.ema.ema import EMA
 from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
+from torch.utils.data import DataLoader
 
 from fairseq_electra import safe_loading, workers
 from fairseq_electra.checkpoint_files import copy_whole, write_whole
@@ -140,17 +142,23 @@ def end_loader_workers() -> None:
     iterator is cached, and tasks without `reuse_dataloader`. They then wait until Python collects
     garbage, which has lost the queue to them by then, so that torch waits 5 s for each: a
     validation, or an epoch, cost 10 s more at 2 workers, seen within the next checkpoint's time.
-    Needed by ve-fairseq 0.12.3 and fairseq main; releases before do not keep them (read, not run).
+    Needed by every fairseq to date.
     """
     epochs = iterators.EpochBatchIterator
     original, get_valid_iterator = epochs._get_iterator_for_epoch, Trainer.get_valid_iterator
     if getattr(original, "ends", False):
         return
 
+    def make_loader(*args, **kwargs):
+        return DataLoader(*args, **kwargs | {"persistent_workers": False})
+
     def _get_iterator_for_epoch(self, *args, **kwargs):
-        if not getattr(self, "reuse_dataloader", False):
-            self.persistent_workers = False
-        return original(self, *args, **kwargs)
+        keeps = getattr(self, "reuse_dataloader", False)
+        torch.utils.data.DataLoader = DataLoader if keeps else make_loader
+        try:
+            return original(self, *args, **kwargs)
+        finally:
+            torch.utils.data.DataLoader = DataLoader
 
     def get_valid_iterator_once(self, *args, **kwargs):
         batches = get_valid_iterator(self, *args, **kwargs)
@@ -458,6 +466,37 @@ def average_numbers_only() -> None:
     EMA.__init__ = __init__
 
 
+def read_device_once() -> None:
+    """Read one number off the device in each update, instead of one for every metric.
+
+    Whatever is read makes the CPU wait for the GPU. fairseq rounds all metrics after each update
+    although it prints them every --log-interval, and looks at the gradients' norm again after the
+    optimizer's step. What is left is its look before the step, which stops a run that diverges.
+    Needed by every fairseq to date.
+    """
+    clip_grad_norm, reduce_and_log = Trainer.clip_grad_norm, Trainer._reduce_and_log_stats
+    if getattr(clip_grad_norm, "reads_once", False):
+        return
+
+    def clip_grad_norm_on_cpu(self, *args, **kwargs):
+        norm = clip_grad_norm(self, *args, **kwargs)
+        return norm.cpu() if torch.is_tensor(norm) else norm
+
+    def reduce_and_log_unread(self, logging_outputs, sample_size, grad_norm=None):
+        if grad_norm is None:  # a validation, whose figures are read from another aggregate
+            return reduce_and_log(self, logging_outputs, sample_size)
+        read = MetersDict.get_smoothed_values
+        MetersDict.get_smoothed_values = lambda meters: {}
+        try:
+            return reduce_and_log(self, logging_outputs, sample_size, grad_norm)
+        finally:
+            MetersDict.get_smoothed_values = read
+
+    clip_grad_norm_on_cpu.reads_once = True
+    Trainer.clip_grad_norm = clip_grad_norm_on_cpu
+    Trainer._reduce_and_log_stats = reduce_and_log_unread
+
+
 CHANGES = (
     allow_checkpoint_classes,
     guard_checkpoints,
@@ -479,6 +518,7 @@ CHANGES = (
     vary_dropout_over_workers,
     count_last_update_right,
     average_numbers_only,
+    read_device_once,
 )
 
 

@@ -3,6 +3,7 @@
 import argparse
 import inspect
 import multiprocessing
+import re
 import signal
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from torch.utils.data import Dataset
 
 from fairseq_electra.compat import apply
 from fairseq_electra.data.loading_ahead import join_consumers
-from tiny import make_dictionary
+from tiny import TINY_OPTIONS, make_dictionary
 
 
 def test_a_checkpoint_with_a_namespace_loads(tmp_path):
@@ -184,7 +185,7 @@ def test_loader_workers_end_when_all_is_loaded():
 
 def test_loader_workers_wait_for_the_next_epoch_where_fairseq_reuses_them():
     if "reuse_dataloader" not in inspect.signature(EpochBatchIterator).parameters:
-        pytest.skip("this fairseq ends them")
+        pytest.skip("this fairseq has no such option")
     (worker,) = load_all(0.5, reuse_dataloader=True)
     worker.terminate()
 
@@ -203,6 +204,47 @@ def test_a_damaged_dictionary_is_named(tmp_path):
     (tmp_path / "dict.txt").write_text("w0 1\nw0 1\n")
     with pytest.raises(ValueError, match=r"dict\.txt is no dictionary of fairseq: Duplicate word"):
         Dictionary.load(str(tmp_path / "dict.txt"))
+
+
+COUNT_READS = """
+from fairseq_cli.train import cli_main  # first, as it makes the log's format
+import torch
+import fairseq_electra
+from fairseq.trainer import Trainer
+from torch.utils._python_dispatch import TorchDispatchMode
+
+class Reads(TorchDispatchMode):
+    number = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.number += function is torch.ops.aten._local_scalar_dense.default
+        return function(*args, **(kwargs or {}))
+
+train_step = Trainer.train_step
+
+def count(self, *args, **kwargs):
+    with Reads() as reads:
+        result = train_step(self, *args, **kwargs)
+    print("reads", reads.number)
+    return result
+
+Trainer.train_step = count
+cli_main()
+"""
+
+
+def test_an_update_reads_one_number_off_the_device(run_command, data_bin, tmp_path):
+    """The gradients' norm, which fairseq then looks at twice; a copy to the CPU is none here."""
+    output = run_command(
+        *(sys.executable, "-c", COUNT_READS, data_bin, "--user-dir", "fairseq_electra", "--cpu"),
+        *("--task", "electra", "--criterion", "electra", "--arch", "electra_tiny", *TINY_OPTIONS),
+        *("--optimizer", "electra_adam", "--lr", "1e-3", "--clip-norm", 1.0, "--max-update", 4),
+        *("--tokens-per-sample", 32, "--batch-size", 8, "--update-freq", 2, "--num-workers", 0),
+        *("--sample-break-mode", "complete", "--log-interval", 100, "--disable-validation"),
+        *("--no-save", "--save-dir", tmp_path),
+    ).output
+    assert re.findall(r"^reads (\d+)$", output, re.MULTILINE) == ["2"] * 4
+    assert re.search(r"train \|.* loss [\d.]+ .*disc_auc 0\.\d+", output)
 
 
 FULL_DISK = """

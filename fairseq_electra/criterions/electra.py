@@ -3,6 +3,7 @@
 All losses are in nats, as in the paper (fairseq's masked_lm reports bits).
 """
 
+import functools
 import math
 from dataclasses import dataclass, field
 from typing import Dict, List, Tuple
@@ -122,9 +123,13 @@ class ElectraCriterion(FairseqCriterion):
 
 def read_histogram(key: str):
     """A function that reads one metric off the summed histogram among fairseq's meters."""
-    return lambda meters: round(
-        compute_discriminator_metrics(meters["_disc_histogram"].sum)[key], 4
-    )
+    return lambda meters: round(read_metrics(meters["_disc_histogram"].sum)[key], 4)
+
+
+@functools.lru_cache(maxsize=1)  # fairseq asks for one metric after the other
+def read_metrics(histogram: Tensor) -> Dict[str, float]:
+    """All metrics of a histogram, which is read off the device once."""
+    return compute_discriminator_metrics(histogram)
 
 
 def keep(value):

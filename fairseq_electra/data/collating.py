@@ -1,17 +1,21 @@
 """Rows of sentences -> the tensors of a batch."""
 
-from typing import Dict, Sequence
+from typing import Dict, Optional, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 ALIGNMENT = 8  # bytes, the largest element's size
 
 
-def pad_rows(rows: Sequence, value: float = 0) -> Tensor:
-    """Rows of different lengths -> (B, longest), filled with `value` on the right."""
-    return pad_sequence([torch.as_tensor(row) for row in rows], True, value)
+def pad_rows(rows: Sequence, value: float = 0, length: Optional[int] = None) -> Tensor:
+    """Rows of different lengths -> (B, `length` or longest), filled with `value` on the right."""
+    padded = pad_sequence([torch.as_tensor(row) for row in rows], True, value)
+    if length is None or length == padded.size(1):
+        return padded
+    return F.pad(padded, (0, length - padded.size(1)), value=value)
 
 
 def pack_tensors(tensors: Dict[str, Tensor]) -> Dict[str, Tensor]:

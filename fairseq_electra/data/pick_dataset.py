@@ -6,7 +6,7 @@ device then needs no generator, and the training step no synchronisation.
 """
 
 import threading
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fairseq_electra.data.collating import pack_tensors, pad_rows
 from fairseq_electra.data.length_dataset import LengthDataset
+from fairseq_electra.modules.layout import find_places
 
 MASKED_SHARE = 0.85  # of the picked tokens become <mask>, the rest stay (authors' code)
 
@@ -86,10 +87,20 @@ class PickDataset(LengthDataset):
         with_replacement: draw positions as the authors' code does; fewer than the stated share are
             then distinct (13.8 % of 128 tokens for 15 %).
         seed: with the epoch and the item's index, decides everything random.
+        lengths: ascending; batches are padded to one of them, and their slots to what its sentences
+            can need, so that a compiled step sees few shapes. None: to the longest sentence.
     """
 
     def __init__(
-        self, dataset, sizes, dictionary, mask_prob, limit, with_replacement=False, seed=1
+        self,
+        dataset,
+        sizes,
+        dictionary,
+        mask_prob,
+        limit,
+        with_replacement=False,
+        seed=1,
+        lengths: Optional[Sequence[int]] = None,
     ):
         super().__init__(sizes)
         self.dataset = dataset
@@ -101,6 +112,7 @@ class PickDataset(LengthDataset):
         self.limit = limit
         self.with_replacement = with_replacement
         self.seed = seed
+        self.lengths = lengths
         self.epoch = 1
 
     def __getitem__(self, index: int) -> Dict:
@@ -122,27 +134,40 @@ class PickDataset(LengthDataset):
         number = count_picks(len(tokens), self.mask_prob, self.limit)
         return pick(candidates, number, rng, self.with_replacement)
 
+    def choose_shape(self, lengths: List[int], num_picked: List[int]) -> Tuple[int, int]:
+        """T and K of a batch of sentences with such lengths and numbers of picks."""
+        longest = max(lengths)
+        if self.lengths is None:
+            return longest, max(num_picked)
+        length = next((length for length in self.lengths if length >= longest), longest)
+        return length, count_picks(length, self.mask_prob, self.limit)
+
     def collater(self, samples: List[Dict]) -> Dict:
-        """Pad to the longest sentence and the most picks: B sentences, T tokens, K slots."""
+        """Pad sentences and picks: B sentences, T tokens, K slots."""
         if not samples:
             return {}
         lengths = [len(sample["tokens"]) for sample in samples]
         picks = [sample["picks"] for sample in samples]
         num_picked = [len(pick.positions) for pick in picks]
+        length, slots = self.choose_shape(lengths, num_picked)
+        has_padding = min(lengths) < length
         tensors = {
             "id": torch.tensor([sample["id"] for sample in samples]),
-            "src_tokens": pad_rows([sample["tokens"] for sample in samples], self.pad_idx),
-            "picked": pad_rows([pick.positions for pick in picks]),
-            "picked_weights": pad_rows([np.ones(number) for number in num_picked]),
-            "becomes_mask": pad_rows([pick.becomes_mask for pick in picks]),
-            "uniform": pad_rows([pick.uniform for pick in picks], 1.0),
+            "src_tokens": pad_rows([sample["tokens"] for sample in samples], self.pad_idx, length),
+            "picked": pad_rows([pick.positions for pick in picks], 0, slots),
+            "picked_weights": pad_rows([np.ones(number) for number in num_picked], 0, slots),
+            "becomes_mask": pad_rows([pick.becomes_mask for pick in picks], False, slots),
+            "uniform": pad_rows([pick.uniform for pick in picks], 1.0, slots),
         }
         if samples[0]["token_types"] is not None:
-            tensors["token_types"] = pad_rows([sample["token_types"] for sample in samples])
+            types = [sample["token_types"] for sample in samples]
+            tensors["token_types"] = pad_rows(types, 0, length)
+        if has_padding and self.lengths is None:
+            tensors["places"] = find_places(lengths, length)
         packed = pack_tensors(tensors)
         return {
             "id": packed.pop("id"),
-            "net_input": {**packed, "has_padding": min(lengths) < max(lengths)},
+            "net_input": {**packed, "has_padding": has_padding},
             "nsentences": len(samples),
             "ntokens": sum(lengths),
             "npicked": sum(num_picked),

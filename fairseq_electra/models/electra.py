@@ -21,7 +21,7 @@ from fairseq_electra.models.electra_config import (
     fill_defaults,
     generator_encoder_size,
 )
-from fairseq_electra.modules.compiling import compile_step
+from fairseq_electra.modules.compiling import compile_step, keep_gradients
 from fairseq_electra.modules.corruption import (
     corrupt_tokens,
     label_replaced,
@@ -67,10 +67,13 @@ class Generator(nn.Module):
         self.encoder = build_encoder(cfg, size, embedding_size)
         self.head = GeneratorHead(size.hidden, embedding_size, num_tokens)
 
-    def forward(self, tokens, token_types, padding_mask, picked, shared: Embeddings) -> Tensor:
-        """Masked tokens (B, T) -> vocabulary logits at the picked positions (B, K, V)."""
+    def forward(self, tokens, token_types, padding, picked, shared: Embeddings) -> Tensor:
+        """Masked tokens (B, T) -> vocabulary logits at the picked positions (B, K, V).
+
+        `padding` is what the encoder takes beside embedded tokens, by name.
+        """
         embeddings = shared if self.embeddings is None else self.embeddings
-        features = self.encoder(embeddings(tokens, token_types), padding_mask)
+        features = self.encoder(embeddings(tokens, token_types), **padding)
         return self.head(gather_positions(features, picked), embeddings.embed_tokens.weight)
 
 
@@ -100,6 +103,8 @@ class ElectraModel(BaseFairseqModel):
         super().__init__()
         self.cfg = cfg = fill_defaults(cfg)
         self.pretrain_step = None  # `pretrain`, compiled when its device is known
+        # numbers, as a compiled step cannot read them in omegaconf's DictConfig
+        self.disallow_correct, self.temperature = bool(cfg.disallow_correct), float(cfg.temperature)
         self.pad_idx, self.eos_idx = dictionary.pad(), dictionary.eos()
         self.mask_idx = dictionary.index("<mask>")
         if pretrain and self.mask_idx == dictionary.unk():
@@ -142,6 +147,7 @@ class ElectraModel(BaseFairseqModel):
             if self.pretrain_step is None:
                 mode = str(self.cfg.compile)
                 self.pretrain_step = compile_step(self.pretrain, mode, src_tokens.device)
+                keep_gradients(self.parameters(), mode, src_tokens.device)
             return self.pretrain_step(src_tokens, picked, **net_input)
 
     def autocast(self, device: torch.device) -> torch.autocast:
@@ -167,6 +173,7 @@ class ElectraModel(BaseFairseqModel):
         becomes_mask: Tensor,
         uniform: Tensor,
         has_padding: bool,
+        places: Optional[Tensor] = None,
         token_types: Optional[Tensor] = None,
         sampled_tokens: Optional[Tensor] = None,
     ) -> ElectraOutput:
@@ -179,17 +186,19 @@ class ElectraModel(BaseFairseqModel):
             becomes_mask: (B, K) bool, true where the generator sees `<mask>`.
             uniform: (B, K) float64 in (0, 1], which decide the samples.
             has_padding: known when the batch is made, so that nothing waits for the device.
+            places: (N,) of the tokens in B x T, for the same reason; None: they are looked for.
             token_types: (B, T) 0 or 1.
             sampled_tokens: (B, K) to use instead of drawing them.
         """
         padding_mask = src_tokens.eq(self.pad_idx) if has_padding else None
+        padding = {"padding_mask": padding_mask, "places": places}
         gen_targets = src_tokens.gather(1, picked)
         masked = mask_tokens(src_tokens, picked, becomes_mask, self.mask_idx)
-        gen_logits = self.generator(masked, token_types, padding_mask, picked, self.embeddings)
+        gen_logits = self.generator(masked, token_types, padding, picked, self.embeddings)
         if sampled_tokens is None:
             sampled_tokens = self.sample(gen_logits, gen_targets, uniform)
         corrupted = corrupt_tokens(src_tokens, picked, picked_weights, sampled_tokens)
-        features = self.encoder(self.embeddings(corrupted, token_types), padding_mask)
+        features = self.encoder(self.embeddings(corrupted, token_types), **padding)
         return ElectraOutput(
             gen_logits=gen_logits,
             gen_targets=gen_targets,
@@ -202,9 +211,9 @@ class ElectraModel(BaseFairseqModel):
 
     def sample(self, gen_logits: Tensor, gen_targets: Tensor, uniform: Tensor) -> Tensor:
         """Draw the replacements (B, K) from the generator's logits (B, K, V)."""
-        if self.cfg.disallow_correct:
+        if self.disallow_correct:
             gen_logits = gen_logits.detach().scatter(2, gen_targets.unsqueeze(2), float("-inf"))
-        return sample_tokens(gen_logits, uniform, self.cfg.temperature)
+        return sample_tokens(gen_logits, uniform, self.temperature)
 
     def encode(
         self,

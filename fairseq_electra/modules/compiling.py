@@ -1,9 +1,12 @@
 """`--compile`: torch.compile's modes, and whether this machine can run them."""
 
+import functools
 import logging
-from typing import Callable, Optional
+from typing import Callable, Iterable, List, Optional
 
 import torch
+from torch import nn
+from torch.utils._pytree import tree_map_only
 from torch.utils._triton import has_triton
 
 try:
@@ -14,6 +17,14 @@ except ImportError:  # torch 2.4
 logger = logging.getLogger(__name__)
 
 COMPILE_MODES = ("none", "default", "reduce-overhead", "max-autotune")
+GRAPH_MODES = ("reduce-overhead", "max-autotune")  # on a GPU they record CUDA graphs
+LENGTHS = 4  # that batches are padded to
+MOST_SHAPES = 64  # of batches, each compiled for itself: training, validation, with padding, ...
+
+
+def choose_lengths(tokens_per_sample: int) -> List[int]:
+    """The few lengths that batches are padded to, ascending: each is compiled for itself."""
+    return [-(-tokens_per_sample * part // LENGTHS) for part in range(1, LENGTHS + 1)]
 
 
 def compile_obstacle(mode: str, device: torch.device) -> Optional[str]:
@@ -29,8 +40,15 @@ def compile_obstacle(mode: str, device: torch.device) -> Optional[str]:
     return None
 
 
+@functools.cache  # the model's step and the criterion's are both compiled
+def warn_once(message: str) -> None:
+    logger.warning(message)
+
+
 def compile_step(step: Callable, mode: str, device: torch.device) -> Callable:
     """`step` compiled as one graph for static shapes; names of parameters do not change.
+
+    Once there are more than MOST_SHAPES shapes, new ones are computed by `step` itself.
 
     Raises:
         ValueError: if the mode cannot be used here, with those that can.
@@ -45,5 +63,36 @@ def compile_step(step: Callable, mode: str, device: torch.device) -> Callable:
             f"Available: {', '.join(['none', *possible])}"
         )
     if device.type == "cpu":
-        logger.warning("--compile was slower than the plain step on every CPU it was measured on")
-    return torch.compile(step, mode=mode, fullgraph=True, dynamic=False)
+        warn_once("--compile was slower than the plain step on every CPU it was measured on")
+    compiled = torch.compile(step, mode=mode, fullgraph=True, dynamic=False)
+    keeps = device.type == "cuda" and mode in GRAPH_MODES
+
+    @functools.wraps(step)
+    def run(*args, **kwargs):
+        with torch._dynamo.config.patch(recompile_limit=MOST_SHAPES):
+            try:
+                result = compiled(*args, **kwargs)
+            except torch._dynamo.exc.FailOnRecompileLimitHit:
+                warn_once(
+                    f"--compile: batches have more than {MOST_SHAPES} shapes; those that come "
+                    "now are not compiled. --batch-size makes fewer than --max-tokens does"
+                )
+                return step(*args, **kwargs)
+        if keeps and not torch.is_grad_enabled():
+            # With no backward pass to come, the next compiled call reuses the graph's memory.
+            return tree_map_only(torch.Tensor, torch.clone, result)
+        return result
+
+    return run
+
+
+def keep_gradients(parameters: Iterable[nn.Parameter], mode: str, device: torch.device) -> None:
+    """Let gradients outlive the CUDA graph that computed them, where `mode` records one.
+
+    The graph's next replay writes to the same memory, and with --update-freq the sum of gradients
+    would lie there.
+    """
+    if device.type == "cuda" and mode in GRAPH_MODES:
+        for parameter in parameters:
+            if parameter.requires_grad:
+                parameter.register_hook(torch.clone)

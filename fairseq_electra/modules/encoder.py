@@ -134,15 +134,20 @@ class Encoder(nn.Module):
             init_glorot(self.embeddings_project)
 
     def forward(
-        self, embedded: Tensor, padding_mask: Optional[Tensor], hiddens: Optional[List] = None
+        self,
+        embedded: Tensor,
+        padding_mask: Optional[Tensor],
+        hiddens: Optional[List] = None,
+        places: Optional[Tensor] = None,
     ) -> Tensor:
         """Embedded tokens (B, T, E) -> features (B, T, C); those of padding mean nothing.
 
         Args:
             padding_mask: bool (B, T), true at padding; None when nothing is padded.
             hiddens: a list that receives the layers' inputs and the last output, L + 1 in all.
+            places: (N,) of the tokens in B x T, if they are known, so that nothing waits.
         """
-        layout = lay_out(*embedded.shape[:2], padding_mask, self.pack)
+        layout = lay_out(*embedded.shape[:2], padding_mask, self.pack, places)
         x = self.dropout(layout.collect(embedded))
         if self.embeddings_project is not None:
             x = self.embeddings_project(x)

@@ -4,7 +4,7 @@ Everything but attention treats each token by itself. So an encoder computes on 
 that are no padding, and spreads them to (B, T, C) for attention alone.
 """
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -59,21 +59,34 @@ class Layout(NamedTuple):
         return x if self.places is None else Collect.apply(x, self.places)
 
 
-def lay_out(batch: int, length: int, padding_mask: Optional[Tensor], pack: bool) -> Layout:
+def find_places(lengths: Sequence[int], length: int) -> Tensor:
+    """Where the tokens of such sentences lie in a batch padded to `length`: (N,)."""
+    return (torch.arange(length) < torch.as_tensor(lengths)[:, None]).flatten().nonzero().squeeze(1)
+
+
+def lay_out(
+    batch: int,
+    length: int,
+    padding_mask: Optional[Tensor],
+    pack: bool,
+    places: Optional[Tensor] = None,
+) -> Layout:
     """The layout of a batch.
 
-    Counting the tokens makes a GPU wait, and N is not static: never in a compiled step.
+    N is not static, so padding is kept in a compiled step.
 
     Args:
         padding_mask: bool (B, T), true at padding; None when nothing is padded.
         pack: leave padding out.
+        places: see `find_places`; where it is None, counting the tokens makes a GPU wait.
     """
     if padding_mask is None:
         return Layout(batch, length)
     attended = ~padding_mask[:, None, None, :]
     if not pack or torch.compiler.is_compiling():
         return Layout(batch, length, attended)
-    places = (~padding_mask).flatten().nonzero().squeeze(1)
+    if places is None:
+        places = (~padding_mask).flatten().nonzero().squeeze(1)
     if len(places) == batch * length:
         return Layout(batch, length)
     return Layout(batch, length, attended, places)

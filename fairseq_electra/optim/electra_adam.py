@@ -18,8 +18,8 @@ from torch.optim.adamw import adamw
 
 from fairseq_electra.optim.electra_optimizer import (
     ElectraOptimizer,
-    apex_obstacle,
     load_apex_class,
+    prefers_apex,
     read_betas,
     read_non_negative,
 )
@@ -173,7 +173,7 @@ def choose_adam(impl: str, params: List[torch.nn.Parameter]) -> type:
     Raises ValueError if that is ``apex`` and NVIDIA's Apex or CUDA is absent.
     """
     if impl == "auto":
-        impl = "apex" if apex_obstacle("FusedAdam", params) is None else "torch"
+        impl = "apex" if prefers_apex("FusedAdam", params, "--adam-impl") else "torch"
     if impl == "apex":
         way_out = "Available here: --adam-impl auto, torch or reference."
         return load_apex_class("FusedAdam", params, "--adam-impl apex", way_out)

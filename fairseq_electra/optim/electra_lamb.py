@@ -20,8 +20,8 @@ from omegaconf import II
 from fairseq_electra.optim.electra_adam import GroupAdam
 from fairseq_electra.optim.electra_optimizer import (
     ElectraOptimizer,
-    apex_obstacle,
     load_apex_class,
+    prefers_apex,
     read_betas,
     read_non_negative,
 )
@@ -96,7 +96,7 @@ def choose_lamb(impl: str, params: List[torch.nn.Parameter]) -> type:
     Raises ValueError if that is ``apex`` and NVIDIA's Apex or CUDA is absent.
     """
     if impl == "auto":
-        impl = "apex" if apex_obstacle("FusedLAMB", params) is None else "torch"
+        impl = "apex" if prefers_apex("FusedLAMB", params, "--lamb-impl") else "torch"
     if impl == "torch":
         return TorchLamb
     way_out = "Available here: --lamb-impl auto or torch."

@@ -6,12 +6,17 @@ as the authors do and keeps each group's own settings when a checkpoint is loade
 
 import ast
 import importlib
+import logging
 import math
 from typing import Any, Callable, Dict, Iterable, List, Optional, Tuple
 
 import torch
 from fairseq.optim import FairseqOptimizer
 
+logger = logging.getLogger(__name__)
+
+NOT_ON_CUDA = "the parameters are not on a CUDA device"
+NOT_INSTALLED = "it is not installed"
 APEX_ORIGIN = (
     "Apex comes from https://github.com/NVIDIA/apex, built against the installed torch; "
     "the package `apex` on PyPI is another one."
@@ -115,18 +120,26 @@ def apex_obstacle(class_name: str, params: Iterable[torch.nn.Parameter]) -> Opti
     Apex is not even imported for parameters on the CPU.
     """
     if not all(p.is_cuda for p in params):
-        return "the parameters are not on a CUDA device"
+        return NOT_ON_CUDA
     try:
         importlib.import_module("apex")
         getattr(importlib.import_module("apex.optimizers"), class_name)
         importlib.import_module("amp_C")  # Apex's CUDA kernels
     except (ImportError, AttributeError) as error:
         reasons = {
-            "apex": "it is not installed",
+            "apex": NOT_INSTALLED,
             "amp_C": f"it was built without its CUDA extensions ({error})",
         }
         return reasons.get(error.name, f"the installed `apex` is not NVIDIA's ({error})")
     return None
+
+
+def prefers_apex(class_name: str, params: Iterable[torch.nn.Parameter], option: str) -> bool:
+    """Whether ``option auto`` means Apex; a warning if an `apex` is there that cannot be used."""
+    obstacle = apex_obstacle(class_name, params)
+    if obstacle not in (None, NOT_ON_CUDA, NOT_INSTALLED):
+        logger.warning("%s auto takes torch's kernels: %s. %s", option, obstacle, APEX_ORIGIN)
+    return obstacle is None
 
 
 def load_apex_class(
@@ -182,7 +195,8 @@ class ElectraOptimizer(FairseqOptimizer):
     ) -> None:
         """Load as fairseq does, but keep ``weight_decay`` 0 where there is none, and ``lr_scale``.
 
-        fairseq writes --optimizer-overrides into every group.
+        fairseq writes --optimizer-overrides into every group. torch replaces a group by the saved
+        one, which lacks what Apex's class reads there (``grad_averaging``) if torch's wrote it.
 
         Raises:
             ValueError: if the state was saved with other parameter groups.
@@ -194,10 +208,11 @@ class ElectraOptimizer(FairseqOptimizer):
                 f"{len(self.param_groups)}: --layerwise-lr-decay was on in one of them alone. "
                 "Resume with the same options, or give --reset-optimizer"
             )
-        scales = [group.get("lr_scale", 1.0) for group in self.param_groups]
+        before = [dict(group) for group in self.param_groups]
         super().load_state_dict(state_dict, optimizer_overrides)
-        for group, scale in zip(self.param_groups, scales, strict=True):
+        for group, former in zip(self.param_groups, before, strict=True):
+            group.update({key: former[key] for key in former.keys() - group.keys()})
             if not has_weight_decay(group["params"][0]):
                 group["weight_decay"] = 0.0
             if "lr_scale" in group:
-                group["lr_scale"] = scale
+                group["lr_scale"] = former.get("lr_scale", 1.0)

@@ -16,6 +16,7 @@ from omegaconf import II, MISSING
 
 from fairseq_electra.data.pick_dataset import PickDataset, max_picks
 from fairseq_electra.data.sentence_pair_dataset import SentencePairDataset
+from fairseq_electra.modules.compiling import choose_lengths
 
 PREPARE = "make it with scripts/prepare_data.sh or fairseq-preprocess --only-source"
 
@@ -66,6 +67,7 @@ class ElectraTask(MaskedLMTask):
     """Joint pre-training of generator and discriminator."""
 
     trains_generator = True  # ElectraModel.build_model asks for it
+    lengths = None  # that batches are padded to, if the model is compiled; read by load_dataset
 
     @classmethod
     def setup_task(cls, cfg: ElectraTaskConfig, **kwargs) -> "ElectraTask":
@@ -93,6 +95,8 @@ class ElectraTask(MaskedLMTask):
                 f"--tokens-per-sample {self.cfg.tokens_per_sample} is more than the model's "
                 f"--max-positions {positions}: lower the first or raise the second"
             )
+        if str(getattr(cfg, "compile", "none")) != "none":
+            self.lengths = choose_lengths(self.cfg.tokens_per_sample)
         return super().build_model(cfg, from_checkpoint)
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
@@ -114,6 +118,7 @@ class ElectraTask(MaskedLMTask):
             max_picks(self.cfg.mask_prob, self.cfg.tokens_per_sample),
             self.cfg.mask_with_replacement,
             self.cfg.seed,
+            self.lengths,
         )
 
     def _split_path(self, split: str, epoch: int) -> Path:

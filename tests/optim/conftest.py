@@ -16,8 +16,10 @@ class CudaParameter(torch.nn.Parameter):
 class RecordingOptimizer(torch.optim.Optimizer):
     """Takes any options, as an Apex optimizer does, and keeps them in ``config``."""
 
+    further = {}  # options of its own, which the plugin does not give
+
     def __init__(self, params, **config):
-        super().__init__(params, dict(config))
+        super().__init__(params, self.further | config)
         self.config = config
 
 
@@ -27,6 +29,8 @@ class FusedAdam(RecordingOptimizer):
 
 class FusedLAMB(RecordingOptimizer):
     """Stands for apex.optimizers.FusedLAMB."""
+
+    further = {"grad_averaging": True}
 
 
 @pytest.fixture

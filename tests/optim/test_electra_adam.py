@@ -283,12 +283,16 @@ def test_the_closure_computes_gradients():
     assert param.item() < 3.0
 
 
-def test_auto_takes_torch_without_apex(no_apex, cuda_params):
+def test_auto_takes_torch_without_apex(no_apex, cuda_params, caplog):
     assert type(make_adam(cuda_params, "auto").optimizer) is TorchAdam
+    assert "WARNING" not in caplog.text
 
 
-def test_auto_takes_torch_beside_another_apex(wrong_apex, cuda_params):
+def test_auto_takes_torch_beside_another_apex_and_warns(wrong_apex, cuda_params, caplog):
     assert type(make_adam(cuda_params, "auto").optimizer) is TorchAdam
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert "--adam-impl auto takes torch's kernels" in warning.getMessage()
+    assert "the package `apex` on PyPI is another one" in warning.getMessage()
 
 
 def test_auto_takes_torch_on_the_cpu(fake_apex):

@@ -36,6 +36,17 @@ def test_bias_correction_is_passed_on(fake_apex, cuda_params):
     assert make_lamb(cuda_params, lamb_bias_correction=True).optimizer.config["bias_correction"]
 
 
+def test_a_state_written_by_torch_keeps_what_apex_alone_reads(fake_apex, cuda_params):
+    """Its step() looks up `grad_averaging` in each group."""
+    written = make_lamb(cuda_params, lamb_impl="torch", lr=[0.5]).state_dict()
+    assert "grad_averaging" not in written["param_groups"][0]
+    optimizer = make_lamb(cuda_params)
+    optimizer.load_state_dict(written)
+    for group in optimizer.param_groups:
+        assert group["lr"] == 0.5
+        assert group["grad_averaging"] and group["max_grad_norm"] == math.inf
+
+
 def test_overrides_leave_the_undecayed_without_decay(fake_apex, cuda_params):
     optimizer = make_lamb(cuda_params)
     optimizer.load_state_dict(optimizer.state_dict(), optimizer_overrides={"weight_decay": 0.3})
@@ -145,6 +156,7 @@ def test_layers_have_their_share_of_the_rate():
     assert head[0, 0].item() == pytest.approx(2 - 0.2 * 2)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU and NVIDIA's Apex")
 def test_torch_agrees_with_apex():
     pytest.importorskip("amp_C", reason="needs NVIDIA's Apex")
