@@ -11,8 +11,6 @@ import logging
 import platform
 import statistics
 import sys
-import time
-from collections import defaultdict
 from datetime import date
 from pathlib import Path
 from typing import Callable, Dict, List
@@ -24,25 +22,39 @@ from benchmark_contenders import (
     HAS_TRANSFORMERS,
     Contender,
     Setting,
-    build_contenders,
     build_ours,
     count_state_bytes,
+    list_contenders,
     make_batches,
     make_dictionary,
 )
-from benchmark_pipeline import measure_loading, measure_optimizer, measure_training
+from benchmark_pipeline import (
+    measure_layer_norm,
+    measure_loading,
+    measure_optimizers,
+    measure_training,
+)
 from benchmark_report import write_report
 from benchmark_sentences import measure_padding
+from benchmark_timing import interleave
 
-PARTS = ("step", "growth", "padding", "optimizer", "loading", "train")
+PARTS = ("step", "growth", "padding", "optimizer", "layernorm", "loading", "train")
 PEAK_SIDE = {"cpu": 2048, "cuda": 8192}  # of the matrices whose product is the machine's peak
-DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
+PEAK_DTYPES = {
+    "cpu": {"float32": torch.float32, "bf16": torch.bfloat16},
+    "cuda": {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16},
+}
+SETTINGS = {  # on a GPU small at the paper's batch, and at one that fills it
+    "cpu": (("small@128", 32), ("base@512", 2)),
+    "cuda": (("small@128", 128), ("small@128", 1024), ("base@512", 32)),
+}
 BATCHES = {
     "cpu": {"tiny": 32, "small": 32, "base": 2, "large": 1},
     "cuda": {"tiny": 512, "small": 128, "base": 32, "large": 8},
 }
-GROWTH_TOKENS = (128, 256, 512)
-GROWTH_BATCHES = (8, 32, 128)
+GROWTH_LENGTHS = (128, 256, 512)
+GROWTH_TOKENS = {"cpu": 4096, "cuda": 65536}  # a batch, for each length
+GROWTH_BATCHES = {"cpu": (8, 32, 128), "cuda": (32, 128, 512, 2048)}
 
 
 def parse_args(argv=None) -> argparse.Namespace:
@@ -52,9 +64,8 @@ def parse_args(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--sizes",
         nargs="+",
-        default=["small@128", "base@512"],
         metavar="SIZE@TOKENS",
-        help="what to measure (default: small@128 base@512)",
+        help="what to measure (default: small@128 base@512; on a GPU small at two batch sizes)",
     )
     parser.add_argument(
         "--batch-size",
@@ -77,6 +88,10 @@ def parse_args(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.device == "cuda" and not on_gpu:
         parser.error("--device cuda: torch sees no GPU; available: cpu")
+    if args.sizes is None:
+        if args.batch_size is not None:
+            parser.error("--batch-size needs --sizes, one size for each")
+        args.sizes, args.batch_size = zip(*SETTINGS[args.device], strict=True)
     usual = BATCHES[args.device]
     args.batch_size = args.batch_size or [
         usual.get(size.partition("@")[0], 1) for size in args.sizes
@@ -119,34 +134,6 @@ def describe_machine(device: str) -> Dict[str, str]:
     }
 
 
-def time_call(call: Callable[[], None], device: torch.device) -> float:
-    """Seconds of a call, the device's work included."""
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    call()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def interleave(calls: Dict[str, Callable[[], None]], rounds: int, device) -> Dict[str, List[float]]:
-    """Seconds of `rounds` calls of each, in turn; the first call of each is not counted."""
-    first = 0.0
-    for name, call in calls.items():
-        seconds = time_call(call, device)
-        print(f"  first step of {name}: {seconds:.1f} s", flush=True)
-        first += seconds
-    print(f"  {rounds} rounds, at most {rounds * first / 60:.1f} minutes", flush=True)
-    times = defaultdict(list)
-    for number in range(rounds):
-        start = time.perf_counter()
-        for name, call in calls.items():
-            times[name].append(time_call(call, device))
-        print(f"  round {number + 1}: {time.perf_counter() - start:.1f} s", flush=True)
-    return times
-
-
 def count_activations(contender: Contender, batch: Dict) -> int:
     """Bytes that a step keeps for its backward pass, weights left out, each storage once."""
     sizes, weights = {}, {p.untyped_storage().data_ptr() for p in contender.parameters}
@@ -162,66 +149,117 @@ def count_activations(contender: Contender, batch: Dict) -> int:
     return sum(sizes.values())
 
 
-def multiply(device: torch.device, dtype: str) -> Callable[[], None]:
+def multiply(device: torch.device, dtype: torch.dtype) -> Callable[[], None]:
     """A matrix product of PEAK_SIDE, as large ones run at the machine's peak."""
     side = PEAK_SIDE[device.type]
-    a, b = (torch.randn(side, side, device=device).to(DTYPES[dtype]) for _ in range(2))
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return lambda: torch.mm(a, b)
 
 
 def measure_steps(setting: Setting, rounds: int, compiled: bool) -> Dict:
-    """Every contender and the matrix products at one setting."""
+    """Every contender and the matrix products at one setting.
+
+    All run in turn, but those that record CUDA graphs: a graph keeps its memory, so each of them
+    is measured alone, beside the matrix products.
+    """
     dictionary = make_dictionary(setting.vocab_size)
     batches = make_batches(setting, dictionary)
-    built = build_contenders(setting, dictionary, compiled)
-    contenders = {contender.name: contender for contender in built}
+    groups, notes = list_contenders(setting, dictionary, compiled)
+    peaks: Dict[str, List[float]] = {}
+    rows = []
+    for group in groups:
+        built = [contender for build in group for contender in build()]
+        rows += measure_group(built, setting, batches, rounds, peaks)
+        del built
+        torch._dynamo.reset()
+        if setting.device.type == "cuda":
+            torch.cuda.empty_cache()
+    medians = {dtype: statistics.median(rates) for dtype, rates in peaks.items()}
+    for row in rows:
+        if "note" not in row:
+            row["share_of_peak"] = row["flops_per_second"] / medians[row["dtype"]]
+    return {
+        "setting": setting.name,
+        "peaks": medians,
+        "rows": [*rows, *({"name": name, "note": note} for name, note in notes.items())],
+        "rounds": rounds,
+    }
+
+
+def measure_group(
+    built: List[Contender],
+    setting: Setting,
+    batches: List[Dict],
+    rounds: int,
+    peaks: Dict[str, List[float]],
+) -> List[Dict]:
+    """The rows of contenders that run in turn; adds what the matrix products reach to `peaks`."""
     counter = iter(range(10**9))
     calls = {
-        name: lambda c=contender: c.step(batches[next(counter) % len(batches)])
-        for name, contender in contenders.items()
+        contender.name: lambda c=contender: c.step(batches[next(counter) % len(batches)])
+        for contender in built
     }
-    calls |= {f"peak {dtype}": multiply(setting.device, dtype) for dtype in DTYPES}
+    dtypes = PEAK_DTYPES[setting.device.type]
+    calls |= {f"peak {name}": multiply(setting.device, dtype) for name, dtype in dtypes.items()}
     times = interleave(calls, rounds, setting.device)
     flops = 2 * PEAK_SIDE[setting.device.type] ** 3
-    peaks = {dtype: flops / statistics.median(times[f"peak {dtype}"]) for dtype in DTYPES}
-    rows = [
-        make_row(contender, times[name], setting, peaks[contender.dtype])
-        | {"activation_bytes": count_activations(contender, batches[0])}
-        for name, contender in contenders.items()
-    ]
-    return {"setting": setting.name, "peaks": peaks, "rows": rows, "rounds": rounds}
+    for name in dtypes:
+        peaks.setdefault(name, []).append(flops / statistics.median(times[f"peak {name}"]))
+    rows = []
+    for contender in built:
+        if contender.name not in times:
+            rows.append({"name": contender.name, "note": "not run: not enough memory"})
+            continue
+        row = make_row(contender, times[contender.name], setting)
+        if setting.device.type == "cuda":
+            row["step_bytes"] = count_step_bytes(contender, batches[0])
+        else:
+            row["activation_bytes"] = count_activations(contender, batches[0])
+        rows.append(row)
+    return rows
 
 
-def make_row(contender: Contender, seconds: List[float], setting: Setting, peak: float) -> Dict:
+def count_step_bytes(contender: Contender, batch: Dict) -> int:
+    """Bytes of GPU memory that a step takes at most beside what stays between steps."""
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    contender.step(batch)
+    return torch.cuda.max_memory_allocated() - before
+
+
+def make_row(contender: Contender, seconds: List[float], setting: Setting) -> Dict:
     """The figures of one contender."""
     tokens = setting.batch * setting.tokens
     rate = tokens / statistics.median(seconds)
     return {
         "name": contender.name,
+        "dtype": contender.dtype,
         "tokens_per_second": rate,
         "slowest": tokens / max(seconds),
         "fastest": tokens / min(seconds),
-        "flops_per_token": contender.flops_per_token,
-        "share_of_peak": rate * contender.flops_per_token / peak,
+        "flops_per_second": rate * contender.flops_per_token,
         "state_bytes": count_state_bytes(contender),
         "tokens": tokens,
     }
 
 
-def measure_growth(setting: Setting, rounds: int) -> List[Dict]:
+def measure_growth(setting: Setting, rounds: int, compiled: bool) -> List[Dict]:
     """How the cost of our bf16 step grows with the tokens of a sentence, and with the batch."""
     dictionary = make_dictionary(setting.vocab_size)
-    plan = [(tokens, max(1, 4096 // tokens)) for tokens in GROWTH_TOKENS]
-    plan += [(setting.tokens, batch) for batch in GROWTH_BATCHES]
+    device = setting.device
+    plan = [(tokens, max(1, GROWTH_TOKENS[device.type] // tokens)) for tokens in GROWTH_LENGTHS]
+    plan += [(setting.tokens, batch) for batch in GROWTH_BATCHES[device.type]]
+    options = {"compile": "default"} if compiled else {}
     rows = []
     for tokens, batch in plan:
-        here = Setting(
-            setting.size, tokens, batch, setting.device, setting.vocab_size, setting.dropout
-        )
-        contender = build_ours(here, dictionary, precision="bf16")
+        here = Setting(setting.size, tokens, batch, device, setting.vocab_size, setting.dropout)
+        contender = build_ours(here, dictionary, precision="bf16", **options)
         batches = make_batches(here, dictionary, 1)
         call = {here.name: lambda c=contender, b=batches: c.step(b[0])}
-        seconds = interleave(call, rounds, setting.device)[here.name]
+        seconds = interleave(call, rounds, device).get(here.name)
+        if seconds is None:
+            rows.append({"name": here.name, "note": "not run: not enough memory"})
+            continue
         rate = here.batch * here.tokens / statistics.median(seconds)
         flops = rate * contender.flops_per_token
         rows.append({"name": here.name, "tokens_per_second": rate, "flops_per_second": flops})
@@ -232,11 +270,12 @@ def run_parts(args: argparse.Namespace) -> Dict:
     """Measure part by part, and write what there is after each."""
     result = {"machine": describe_machine(args.device), "command": args.command}
     measures = {
-        "growth": lambda: measure_growth(args.settings[0], args.rounds),
-        "padding": lambda: measure_padding(args.settings[0], args.rounds, interleave),
-        "optimizer": lambda: measure_optimizer(args.settings[-1], args.rounds, interleave),
+        "growth": lambda: measure_growth(args.settings[0], args.rounds, args.compile),
+        "padding": lambda: measure_padding(args.settings[0], args.rounds),
+        "optimizer": lambda: measure_optimizers(args.settings[-1], args.rounds),
+        "layernorm": lambda: measure_layer_norm(args.settings[-1], args.rounds),
         "loading": lambda: measure_loading(args.settings[0]),
-        "train": lambda: measure_training(args.settings[0], interleave),
+        "train": lambda: [measure_training(each, args.compile) for each in args.settings],
     }
     if not HAS_TRANSFORMERS:
         print("Hugging Face: not run, transformers is not installed (pip install -e '.[hf]')")

@@ -9,25 +9,30 @@ import importlib.util
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Callable, Dict, List, NamedTuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import torch
 from fairseq.criterions.masked_lm import MaskedLmConfig, MaskedLmLoss
 from fairseq.data import Dictionary
 from fairseq.models.roberta.model import RobertaModel, base_architecture
 from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
+from fairseq.optim.fp16_optimizer import FP16Optimizer
 from fairseq.utils import apply_to_sample
+from omegaconf import OmegaConf
 
 from count_flops import TransformerSize, electra_flops, masked_lm_flops
 from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterionConfig
 from fairseq_electra.data.pick_dataset import PickDataset, max_picks
 from fairseq_electra.models.electra import ElectraModel
 from fairseq_electra.models.electra_config import ElectraConfig
+from fairseq_electra.modules.compiling import GRAPH_MODES, compile_obstacle
 from fairseq_electra.optim.electra_adam import ElectraAdam, ElectraAdamConfig
 from flops import read_arch
 
 MASK_PROB = 0.15
 DTYPES = ("float32", "bf16")  # of matrix products
+HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}  # fairseq's --bf16 and --fp16
+COMPILED_MODES = {"cpu": ("default",), "cuda": ("default", "reduce-overhead", "max-autotune")}
 RATE = 1e-4
 HAS_TRANSFORMERS = importlib.util.find_spec("transformers") is not None
 
@@ -96,8 +101,34 @@ def count_state_bytes(contender: Contender) -> int:
     """Bytes of weights, gradients and the optimizer's state, after a step."""
     states = contender.optimizer.state.values()
     states = [x for state in states for x in state.values() if torch.is_tensor(x)]
-    weights = sum(2 * p.numel() * p.element_size() for p in contender.parameters)
-    return weights + sum(x.numel() * x.element_size() for x in states)
+    updated = [p for group in contender.optimizer.param_groups for p in group["params"]]
+    # the optimizer's are others, in float32, where the model's are in half precision
+    weights = {id(p): p for p in (*contender.parameters, *updated)}.values()
+    kept = [*weights, *weights, *states]  # a gradient is as large as its weight
+    return sum(x.numel() * x.element_size() for x in kept)
+
+
+def wrap_half(
+    model: torch.nn.Module, name: str, optimizer_cfg: Dict, dtype: str, flatten: bool
+) -> FP16Optimizer:
+    """Weights in half precision and fairseq's optimizer around another, as --bf16 and --fp16."""
+    model.to(HALF[dtype])
+    cfg = {
+        "common": {
+            "fp16": dtype == "fp16",
+            "bf16": dtype == "bf16",
+            "fp16_no_flatten_grads": not flatten,
+            "fp16_init_scale": 128,
+            "fp16_scale_window": 128,
+            "fp16_scale_tolerance": 0.0,
+            "threshold_loss_scale": None,
+            "min_loss_scale": 1e-4,
+        },
+        "optimizer": {"_name": name, **optimizer_cfg},
+        "distributed_training": {"distributed_world_size": 1},
+        "optimization": {"update_freq": [1]},
+    }
+    return FP16Optimizer.build_optimizer(OmegaConf.create(cfg), list(model.parameters()))
 
 
 def make_update(optimizer) -> Callable[[torch.Tensor], None]:
@@ -129,15 +160,22 @@ def make_cfg(setting: Setting, **options) -> ElectraConfig:
     )
 
 
-def build_ours(setting: Setting, dictionary: Dictionary, **options) -> Contender:
-    """This plugin's model, criterion and optimizer; `options` of ElectraConfig."""
+def build_ours(
+    setting: Setting, dictionary: Dictionary, half: Optional[str] = None, **options
+) -> Contender:
+    """This plugin's model, criterion and optimizer; `options` of ElectraConfig.
+
+    `half`: bf16 or fp16, for fairseq's --bf16 or --fp16.
+    """
     size, generator_size = read_arch(f"electra_{setting.size}")
     torch.manual_seed(0)
     cfg = make_cfg(setting, **options)
     model = ElectraModel(cfg, dictionary, pretrain=True).to(setting.device).train()
     criterion = ElectraCriterion(ElectraCriterionConfig(), Task(dictionary))
-    parameters = list(model.parameters())
-    optimizer = ElectraAdam(ElectraAdamConfig(lr=[RATE]), parameters)
+    if half is None:
+        optimizer = ElectraAdam(ElectraAdamConfig(lr=[RATE]), model.parameters())
+    else:
+        optimizer = wrap_half(model, "electra_adam", {"lr": [RATE]}, half, flatten=False)
     update = make_update(optimizer)
 
     def step(batch: Dict) -> None:
@@ -145,14 +183,15 @@ def build_ours(setting: Setting, dictionary: Dictionary, **options) -> Contender
         update(loss / sample_size)
 
     flops = electra_flops(size, generator_size, setting.vocab_size, setting.tokens, MASK_PROB)
-    name = ", ".join(["fairseq_electra", *describe(options)])
-    dtype = str(options.get("precision", "float32"))
+    name = ", ".join(["fairseq_electra", *describe(half, options)])
+    dtype = half or str(options.get("precision", "float32"))
+    parameters = list(model.parameters())
     return Contender(name, dtype, step, sum(flops.values()), parameters, optimizer.optimizer)
 
 
-def describe(options: Dict) -> List[str]:
+def describe(half: Optional[str], options: Dict) -> List[str]:
     """Options as the table names them."""
-    words = [str(options.get("precision", "float32"))]
+    words = [f"--{half}" if half else str(options.get("precision", "float32"))]
     if "compile" in options:
         words.append(f"--compile {options['compile']}")
     if options.get("attention") == "reference":
@@ -169,10 +208,13 @@ def mix(setting: Setting, dtype: str):
     return nullcontext()
 
 
-def build_roberta(setting: Setting, dictionary: Dictionary) -> List[Contender]:
+def build_roberta(
+    setting: Setting, dictionary: Dictionary, half: Optional[str] = None
+) -> List[Contender]:
     """fairseq's stock RoBERTa with the discriminator's sizes, `masked_lm` and `adam`.
 
-    One model in float32 and, as fairseq does not offer it on the CPU, under autocast.
+    One model in float32 and under autocast, which fairseq offers as --amp; or one with `half`
+    weights, as --bf16 and --fp16.
     """
     size, _ = read_arch(f"electra_{setting.size}")
     torch.manual_seed(0)
@@ -189,10 +231,13 @@ def build_roberta(setting: Setting, dictionary: Dictionary) -> List[Contender]:
     task = Task(dictionary)
     model = RobertaModel.build_model(args, task).to(setting.device).train()
     criterion = MaskedLmLoss(MaskedLmConfig(tpu=False), task)
-    parameters = list(model.parameters())
-    optimizer = FairseqAdam(
-        FairseqAdamConfig(lr=[RATE], adam_betas="(0.9, 0.999)", adam_eps=1e-6), parameters
-    )
+    # tpu is taken from fairseq's other options, and true for what is no option at all
+    adam = {"lr": [RATE], "adam_betas": "(0.9, 0.999)", "adam_eps": 1e-6, "tpu": False}
+    if half is None:
+        optimizer = FairseqAdam(FairseqAdamConfig(**adam), list(model.parameters()))
+    else:
+        cfg = vars(FairseqAdamConfig(**adam)) | adam
+        optimizer = wrap_half(model, "adam", cfg, half, flatten=True)
     update = make_update(optimizer)
     mask, pad = dictionary.index("<mask>"), dictionary.pad()
 
@@ -203,12 +248,15 @@ def build_roberta(setting: Setting, dictionary: Dictionary) -> List[Contender]:
             "net_input": {"src_tokens": tokens.masked_fill(is_picked, mask), "src_lengths": None},
             "target": tokens.masked_fill(~is_picked, pad),
         }
-        with mix(setting, dtype):
+        with nullcontext() if half else mix(setting, dtype):
             loss, sample_size, _ = criterion(model, sample | {"ntokens": 0, "nsentences": 0})
         update(loss / sample_size)
 
     flops = masked_lm_flops(size.as_roberta(), setting.vocab_size, setting.tokens, MASK_PROB)
     names = {"float32": "fairseq's RoBERTa, float32", "bf16": "fairseq's RoBERTa, bf16 autocast"}
+    if half:
+        names = {half: f"fairseq's RoBERTa, --{half}"}
+    parameters = list(model.parameters())
     return list_dtypes(names, step, sum(flops.values()), parameters, optimizer.optimizer)
 
 
@@ -240,13 +288,11 @@ def configure_hugging_face(setting: Setting, network: TransformerSize, attention
 
 
 def build_hugging_face(setting: Setting, dictionary: Dictionary, attention: str) -> List[Contender]:
-    """transformers' two classes trained jointly, as its users do; [] without transformers.
+    """transformers' two classes trained jointly, as its users do.
 
     One pair in float32 and under autocast. ElectraForMaskedLM makes logits of every position;
     embeddings are shared; torch's fused AdamW.
     """
-    if not HAS_TRANSFORMERS:
-        return []
     from transformers import ElectraForMaskedLM, ElectraForPreTraining
 
     size, generator_size = read_arch(f"electra_{setting.size}")
@@ -300,20 +346,40 @@ def replace(tokens: torch.Tensor, is_picked: torch.Tensor, logits: torch.Tensor)
     return tokens.masked_scatter(is_picked, (there + noise).argmax(-1))
 
 
-def build_contenders(setting: Setting, dictionary: Dictionary, compiled: bool) -> List[Contender]:
-    """Everything that is measured at a setting."""
-    modes = [{}, {"precision": "bf16"}, {"attention": "reference"}]
-    modes.append({"precision": "bf16", "checkpoint_activations": True})
-    if compiled:
-        graphs = ["reduce-overhead"] if setting.device.type == "cuda" else []
-        modes += [
-            {"precision": precision, "compile": mode}
-            for mode in ["default", *graphs]
-            for precision in DTYPES
-        ]
-    return [
-        *(build_ours(setting, dictionary, **options) for options in modes),
-        *build_hugging_face(setting, dictionary, "eager"),
-        *build_hugging_face(setting, dictionary, "sdpa"),
-        *build_roberta(setting, dictionary),
-    ]
+Builder = Callable[[], List[Contender]]
+
+
+def list_contenders(
+    setting: Setting, dictionary: Dictionary, compiled: bool
+) -> Tuple[List[List[Builder]], Dict[str, str]]:
+    """What builds everything that is measured at a setting, in groups, and what cannot be.
+
+    The first group is that of all contenders whose memory is free between steps.
+    """
+
+    def ours(**options) -> Builder:
+        return lambda: [build_ours(setting, dictionary, **options)]
+
+    device, notes = setting.device, {}
+    group = [ours(), ours(precision="bf16"), ours(attention="reference")]
+    group.append(ours(precision="bf16", checkpoint_activations=True))
+    group.append(lambda: build_roberta(setting, dictionary))
+    if device.type == "cuda":  # fairseq has no such training on the CPU
+        group += [ours(half=half) for half in HALF]
+        group += [partial(build_roberta, setting, dictionary, half) for half in HALF]
+    for attention in ("eager", "sdpa"):
+        if HAS_TRANSFORMERS:
+            group.append(partial(build_hugging_face, setting, dictionary, attention))
+        else:
+            notes[f"Hugging Face {attention}"] = "not run: transformers is not installed"
+    groups = [group]
+    for mode in COMPILED_MODES[device.type] if compiled else ():
+        for precision in DTYPES:
+            obstacle = compile_obstacle(mode, device)
+            if obstacle is not None:
+                notes[f"fairseq_electra, {precision}, --compile {mode}"] = f"not run: {obstacle}"
+            elif mode in GRAPH_MODES:
+                groups.append([ours(precision=precision, compile=mode)])
+            else:
+                group.append(ours(precision=precision, compile=mode))
+    return groups, notes

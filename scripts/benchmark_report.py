@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Callable, Dict, List
+from typing import Callable, Dict, List, Optional
 
 BASELINE = "Hugging Face sdpa, float32"
 
@@ -34,33 +34,43 @@ def format_steps(settings: List[Dict]) -> str:
 
 def format_setting(setting: Dict) -> str:
     """The contenders at one setting, and the machine's peak."""
-    rates = {row["name"]: row["tokens_per_second"] for row in setting["rows"]}
-    baseline = rates.get(BASELINE)
+    rates = {row["name"]: row.get("tokens_per_second") for row in setting["rows"]}
+    header = ["", "tokens/s", "spread", f"x {BASELINE}", "GFLOP/s", "of peak", "KB/token", "MB"]
     rows = [
-        [
-            row["name"],
-            f"{row['tokens_per_second']:,.0f}",
-            f"{row['slowest']:,.0f} to {row['fastest']:,.0f}",
-            f"{row['tokens_per_second'] / baseline:.2f}" if baseline else "not run",
-            f"{row['tokens_per_second'] * row['flops_per_token'] / 1e9:,.0f}",
-            f"{row['share_of_peak']:.0%}",
-            f"{row['activation_bytes'] / row['tokens'] / 1024:,.0f}",
-            f"{row['state_bytes'] / 2**20:,.0f}",
-        ]
+        [row["name"], row["note"], *[""] * (len(header) - 2)]
+        if "note" in row
+        else format_contender(row, rates.get(BASELINE))
         for row in setting["rows"]
     ]
-    header = ["", "tokens/s", "spread", f"x {BASELINE}", "GFLOP/s", "of peak", "KB/token", "MB"]
     peaks = ", ".join(f"{dtype} {peak / 1e9:,.0f}" for dtype, peak in setting["peaks"].items())
+    on_gpu = any("step_bytes" in row for row in setting["rows"])
+    kept = "GPU memory that a step takes at most" if on_gpu else "kept for the backward pass"
     return (
         f"**{setting['setting']}**: training steps, medians of {setting['rounds']} rounds; "
-        f"peak of a matrix product in GFLOP/s: {peaks}. KB/token: kept for the backward pass. "
+        f"peak of a matrix product in GFLOP/s: {peaks}. KB/token: {kept}. "
         f"MB: weights, gradients, optimizer.\n\n{make_table(header, rows)}"
     )
 
 
+def format_contender(row: Dict, baseline: Optional[float]) -> List[str]:
+    """A contender's cells; `baseline` tokens/s."""
+    return [
+        row["name"],
+        f"{row['tokens_per_second']:,.0f}",
+        f"{row['slowest']:,.0f} to {row['fastest']:,.0f}",
+        f"{row['tokens_per_second'] / baseline:.2f}" if baseline else "not run",
+        f"{row['flops_per_second'] / 1e9:,.0f}",
+        f"{row['share_of_peak']:.0%}",
+        f"{row.get('step_bytes', row.get('activation_bytes')) / row['tokens'] / 1024:,.0f}",
+        f"{row['state_bytes'] / 2**20:,.0f}",
+    ]
+
+
 def format_growth(rows: List[Dict]) -> str:
     cells = [
-        [
+        [row["name"], row["note"], ""]
+        if "note" in row
+        else [
             row["name"],
             f"{row['tokens_per_second']:,.0f}",
             f"{row['flops_per_second'] / 1e9:,.0f}",
@@ -99,16 +109,30 @@ def format_optimizer(rows: List[Dict]) -> str:
     return "Optimizer step:\n\n" + make_table(["", "ms", "x copy of the bytes moved"], cells)
 
 
+def format_layer_norm(rows: List[Dict]) -> str:
+    cells = [
+        [row["name"], row["note"] if "note" in row else f"{row['milliseconds']:.3f}"]
+        for row in rows
+    ]
+    return "LayerNorm, forward and backward pass:\n\n" + make_table(["", "ms"], cells)
+
+
 def format_loading(rows: List[Dict]) -> str:
     cells = [[str(row["workers"]), f"{row['tokens_per_second']:,.0f}"] for row in rows]
     return "Loading:\n\n" + make_table(["--num-workers", "tokens/s"], cells)
 
 
-def format_training(row: Dict) -> str:
-    return (
-        f"fairseq-train: {row['fairseq_train']:,.0f} tokens/s, the bare step "
-        f"{row['bare']:,.0f}: {row['share']:.0%}"
-    )
+def format_training(rows: List[Dict]) -> str:
+    cells = [
+        [
+            row["name"],
+            f"{row['fairseq_train']:,.0f}",
+            f"{row['bare']:,.0f}",
+            f"{row['share']:.0%}",
+        ]
+        for row in rows
+    ]
+    return "fairseq-train:\n\n" + make_table(["", "tokens/s", "the bare step", "share"], cells)
 
 
 FORMATS: Dict[str, Callable] = {
@@ -116,6 +140,7 @@ FORMATS: Dict[str, Callable] = {
     "growth": format_growth,
     "padding": format_padding,
     "optimizer": format_optimizer,
+    "layernorm": format_layer_norm,
     "loading": format_loading,
     "train": format_training,
 }
@@ -132,7 +157,8 @@ def plot_steps(settings: List[Dict], path: Path) -> None:
         len(settings), 1, figsize=(8, 1 + 3.2 * len(settings)), squeeze=False, layout="constrained"
     )
     for panel, setting in zip(panels[:, 0], settings):
-        rows = sorted(setting["rows"], key=lambda row: row["tokens_per_second"])
+        measured = [row for row in setting["rows"] if "note" not in row]
+        rows = sorted(measured, key=lambda row: row["tokens_per_second"])
         names = [row["name"] for row in rows]
         rates = [row["tokens_per_second"] for row in rows]
         ours = ["#1b6ca8" if name.startswith("fairseq_electra") else "#b0b0b0" for name in names]

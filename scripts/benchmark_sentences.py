@@ -23,6 +23,7 @@ from benchmark_contenders import (
     make_cfg,
     make_dictionary,
 )
+from benchmark_timing import interleave
 from fairseq_electra.models.electra import ElectraModel
 from flops import read_arch
 
@@ -121,7 +122,7 @@ def infer_on(model: torch.nn.Module, batches: List[torch.Tensor]) -> Callable[[]
 
 
 def compare(
-    setting: Setting, batches: List[torch.Tensor], rounds: int, interleave: Callable
+    setting: Setting, batches: List[torch.Tensor], rounds: int
 ) -> Dict[str, Dict[str, float]]:
     """Real tokens a second of each classifier, in training and in inference."""
     tokens = sum(int(batch.ne(1).sum()) for batch in batches)
@@ -135,14 +136,14 @@ def compare(
     return rates
 
 
-def measure_padding(setting: Setting, rounds: int, interleave: Callable) -> List[Dict]:
+def measure_padding(setting: Setting, rounds: int) -> List[Dict]:
     """Rates over the share of padding."""
     rows = []
     for share in SHARES:
         lengths = draw_lengths(share, setting)
         batch = make_tokens(lengths, setting.vocab_size)
         real = 1 - lengths.sum() / batch.numel()
-        rates = compare(setting, [batch], rounds, interleave)
+        rates = compare(setting, [batch], rounds)
         rows.append({"padding": float(real), **rates})
     return rows
 
@@ -166,8 +167,6 @@ def read_batches(task_bin: Path, setting: Setting, number: int) -> List[torch.Te
 
 
 def main(argv=None) -> None:
-    from benchmark import interleave  # which imports this file
-
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("task_bin", type=Path, metavar="TASK_BIN")
     parser.add_argument("--size", default="small", choices=["tiny", "small", "base", "large"])
@@ -182,7 +181,7 @@ def main(argv=None) -> None:
     batches = read_batches(args.task_bin, setting, args.batches)
     real = sum(int(batch.ne(1).sum()) for batch in batches)
     places = sum(batch.numel() for batch in batches)
-    rates = compare(setting, batches, args.rounds, interleave)
+    rates = compare(setting, batches, args.rounds)
     share = 1 - real / places
     print(f"\n{args.task_bin}: {real} tokens in {len(batches)} batches, {share:.0%} padding")
     print(f"{'tokens/s':34}{'training':>10}{'inference':>11}")

@@ -9,8 +9,17 @@ import torch
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 
 import benchmark
+import benchmark_contenders
+import benchmark_pipeline
 import benchmark_sentences
-from benchmark_contenders import Setting, build_ours, make_batches, make_dictionary
+from benchmark_contenders import (
+    Setting,
+    build_ours,
+    build_roberta,
+    list_contenders,
+    make_batches,
+    make_dictionary,
+)
 from benchmark_report import write_report
 from benchmark_sentences import SHARES, draw_lengths, make_tokens, read_batches
 
@@ -34,15 +43,14 @@ def test_all_parts_at_the_tiny_size(run_command, tmp_path):
     for row in setting["rows"]:
         assert row["slowest"] <= row["tokens_per_second"] <= row["fastest"]
         assert row["activation_bytes"] > 0 and row["state_bytes"] > 0
-    assert "rounds, at most" in output and "train ..." in output
+    assert "rounds, about" in output and "train ..." in output
     assert (tmp_path / "benchmark.png").stat().st_size > 10_000
     table = (tmp_path / "benchmark.md").read_text()
     assert "tiny@16, batch 2" in table and "--adam-impl apex | not run" in table
 
 
 def test_loading_is_measured_over_all_of_the_data(tmp_path, monkeypatch):
-    import benchmark_pipeline
-
+    monkeypatch.setattr(benchmark_pipeline.os, "cpu_count", lambda: 2)
     monkeypatch.setattr(benchmark_pipeline, "LOADED_TOKENS", 24 * 50)
     rows = benchmark_pipeline.measure_loading(SETTING)
     assert [row["workers"] for row in rows] == [0, 1, 2]
@@ -59,10 +67,68 @@ def test_flops_and_bytes_of_our_contender():
     contender.step(batch)
     weights = sum(parameter.numel() for parameter in contender.parameters)
     assert benchmark.count_state_bytes(contender) == 16 * weights
-    row = benchmark.make_row(contender, [2.0, 1.0, 4.0], SETTING, peak=1e9)
+    row = benchmark.make_row(contender, [2.0, 1.0, 4.0], SETTING)
     assert row["tokens_per_second"] == 4 * 32 / 2
     assert (row["slowest"], row["fastest"]) == (32, 128)
-    assert row["share_of_peak"] == pytest.approx(64 * contender.flops_per_token / 1e9)
+    assert row["flops_per_second"] == pytest.approx(64 * contender.flops_per_token)
+
+
+@pytest.mark.parametrize("half", ["bf16", "fp16"])
+def test_contenders_in_half_precision(half):
+    """As fairseq's --bf16 and --fp16: 2 bytes a weight and its gradient, 16 in the optimizer."""
+    dictionary = make_dictionary(100)
+    batch = make_batches(SETTING, dictionary, 1)[0]
+    (roberta,) = build_roberta(SETTING, dictionary, half)
+    for contender in (build_ours(SETTING, dictionary, half), roberta):
+        before = [parameter.clone() for parameter in contender.parameters]
+        contender.step(batch)
+        assert contender.name.endswith(f"--{half}") and contender.dtype == half
+        assert {p.dtype for p in contender.parameters} == {benchmark_contenders.HALF[half]}
+        weights = sum(parameter.numel() for parameter in contender.parameters)
+        assert benchmark.count_state_bytes(contender) == pytest.approx(20 * weights, rel=1e-3)
+        changed = [not torch.equal(*pair) for pair in zip(before, contender.parameters)]
+        assert sum(changed) > len(changed) / 2
+
+
+def test_a_contender_that_lacks_memory_is_left_out(capsys):
+    def lack(batch):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    dictionary = make_dictionary(100)
+    batches = make_batches(SETTING, dictionary, 1)
+    ours = build_ours(SETTING, dictionary)
+    large = ours._replace(name="large", step=lack)
+    rows = benchmark.measure_group([large, ours], SETTING, batches, 1, {})
+    assert rows[0] == {"name": "large", "note": "not run: not enough memory"}
+    assert rows[1]["tokens_per_second"] > 0
+    assert "large: not enough memory" in capsys.readouterr().out
+
+
+def test_what_records_graphs_is_measured_alone(monkeypatch):
+    monkeypatch.setattr(benchmark_contenders, "compile_obstacle", lambda mode, device: None)
+    monkeypatch.setattr(benchmark_contenders, "HAS_TRANSFORMERS", False)
+    setting = Setting("tiny", 32, 4, torch.device("cuda"), 100, 0.1)
+    groups, notes = list_contenders(setting, make_dictionary(100), compiled=True)
+    assert [len(group) for group in groups] == [5 + 4 + 2, 1, 1, 1, 1]
+    assert notes == dict.fromkeys(
+        ("Hugging Face eager", "Hugging Face sdpa"), "not run: transformers is not installed"
+    )
+
+
+def test_rates_of_a_gpu_are_read():
+    log = "".join(
+        f'2026-01-01 | INFO | train_inner | {{"loss": "1", "wps": "{rate}"}}\n'
+        for rate in ("0", "1.23457e+06", "812.5")
+    )
+    assert benchmark_pipeline.read_rates(log) == [0, 1234570, 812.5]
+
+
+def test_layer_norm_without_compiler_and_apex(monkeypatch):
+    monkeypatch.setattr(benchmark_pipeline, "compile_obstacle", lambda mode, device: "no compiler")
+    rows = benchmark_pipeline.measure_layer_norm(SETTING, 1)
+    assert rows[0]["name"] == "torch" and rows[0]["milliseconds"] > 0
+    assert rows[1] == {"name": "torch, compiled", "note": "not run: no compiler"}
+    assert rows[2]["name"] == "Apex" and rows[2]["note"].startswith("not run: ")
 
 
 def test_recomputed_activations_are_not_kept():
@@ -92,6 +158,7 @@ def test_batches_of_a_given_share_of_padding(share):
         (["--sizes", "huge@128"], "give tiny, small, base or large"),
         (["--sizes", "small"], "small@128"),
         (["--sizes", "tiny@16", "--batch-size", "1", "2"], "2 --batch-size for 1 --sizes"),
+        (["--batch-size", "2"], "--batch-size needs --sizes"),
         (["--parts", "all"], "invalid choice: 'all'"),
         (["--device", "cuda"], "torch sees no GPU; available: cpu"),
     ],
@@ -103,19 +170,22 @@ def test_bad_options(options, message, capsys, monkeypatch):
     assert message in capsys.readouterr().err
 
 
-def test_without_transformers_its_column_says_so(tmp_path):
+def test_without_transformers_its_rows_and_its_column_say_so(tmp_path):
     row = {
         "name": "fairseq_electra, float32",
-        **dict.fromkeys(("tokens_per_second", "slowest", "fastest", "flops_per_token"), 10.0),
+        **dict.fromkeys(("tokens_per_second", "slowest", "fastest", "flops_per_second"), 10.0),
         "share_of_peak": 0.5,
         "state_bytes": 1,
         "activation_bytes": 1,
         "tokens": 8,
     }
     peaks = {"float32": 1e9, "bf16": 2e9}
-    step = [{"setting": "tiny@16, batch 2", "peaks": peaks, "rows": [row], "rounds": 1}]
+    missing = {"name": "Hugging Face sdpa", "note": "not run: transformers is not installed"}
+    step = [{"setting": "tiny@16, batch 2", "peaks": peaks, "rows": [row, missing], "rounds": 1}]
     write_report({"machine": {"device": "x"}, "command": "c", "step": step}, tmp_path)
-    assert "| not run |" in (tmp_path / "benchmark.md").read_text()
+    table = (tmp_path / "benchmark.md").read_text()
+    assert "| not run |" in table
+    assert "| Hugging Face sdpa | not run: transformers is not installed |" in table
 
 
 def test_lengths_of_a_task_are_those_of_both_sentences(tmp_path):
