@@ -124,7 +124,7 @@ def wrap_half(
             "threshold_loss_scale": None,
             "min_loss_scale": 1e-4,
         },
-        "optimizer": {"_name": name, **optimizer_cfg},
+        "optimizer": optimizer_cfg | {"_name": name},
         "distributed_training": {"distributed_world_size": 1},
         "optimization": {"update_freq": [1]},
     }

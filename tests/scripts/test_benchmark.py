@@ -78,8 +78,10 @@ def test_contenders_in_half_precision(half):
     """As fairseq's --bf16 and --fp16: 2 bytes a weight and its gradient, 16 in the optimizer."""
     dictionary = make_dictionary(100)
     batch = make_batches(SETTING, dictionary, 1)[0]
-    (roberta,) = build_roberta(SETTING, dictionary, half)
-    for contender in (build_ours(SETTING, dictionary, half), roberta):
+    contenders = [build_ours(SETTING, dictionary, half)]
+    if half == "bf16":  # fairseq asks for the GPU's number where it joins weights in fp16
+        contenders += build_roberta(SETTING, dictionary, half)
+    for contender in contenders:
         before = [parameter.clone() for parameter in contender.parameters]
         contender.step(batch)
         assert contender.name.endswith(f"--{half}") and contender.dtype == half
