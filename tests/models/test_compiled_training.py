@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from fairseq_electra.modules import compiling
-from fairseq_electra.modules.compiling import choose_lengths, compile_step
+from fairseq_electra.modules.compiling import choose_lengths, compile_step, keep_gradients
 from tiny import TINY_OPTIONS
 
 TRACE = """
@@ -100,3 +100,27 @@ def test_shapes_beyond_the_limit_are_computed_plainly(monkeypatch, caplog):
     assert seen == [5, 6, 5]
     (warning,) = [record for record in caplog.records if record.name == compiling.__name__]
     assert "--compile: batches have more than 2 shapes" in warning.getMessage()
+
+
+class Replay(torch.autograd.Function):
+    """A backward pass that writes to the same memory each time, as a CUDA graph's does."""
+
+    memory = torch.zeros(3)
+
+    @staticmethod
+    def forward(ctx, x, value):
+        ctx.value = value
+        return x.sum()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return Replay.memory.fill_(ctx.value).detach(), None
+
+
+@pytest.mark.parametrize(("mode", "total"), [("default", 4.0), ("reduce-overhead", 3.0)])
+def test_gradients_of_two_batches_outlive_a_graphs_replay(mode, total):
+    weight = torch.nn.Parameter(torch.zeros(3))
+    keep_gradients([weight], mode, torch.device("cuda"))
+    for value in (1.0, 2.0):
+        Replay.apply(weight, value).backward()
+    assert weight.grad.tolist() == [total] * 3

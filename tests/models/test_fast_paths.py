@@ -5,6 +5,8 @@ import copy
 
 import pytest
 import torch
+from fairseq.optim import OPTIMIZER_REGISTRY
+from fairseq.utils import apply_to_sample
 from omegaconf import OmegaConf
 
 from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterionConfig
@@ -17,6 +19,8 @@ from fairseq_electra.modules.compiling import (
     compile_step,
     warn_once,
 )
+from fairseq_electra.optim.electra_adam import ElectraAdamConfig
+from fairseq_electra.optim.electra_lamb import ElectraLambConfig
 from tiny import TINY, make_dictionary
 
 CPU = torch.device("cpu")
@@ -88,6 +92,35 @@ def test_bf16_in_evaluation_and_in_fine_tuning(build_model):
     features, mixed_features = plain(tokens)[0], mixed(tokens)[0]
     assert torch.allclose(features, mixed_features.float(), atol=0.1)
     assert not torch.equal(features, mixed_features.float())
+
+
+@pytest.mark.parametrize("lengths", [(16, 16, 16), (16, 9, 4)])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dropout": 0.1, "attention_dropout": 0.1},
+        {"attention": "reference"},
+        {"checkpoint_activations": True, "dropout": 0.1},
+        {"disallow_correct": True},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+@pytest.mark.parametrize("optimizer", ["electra_adam", "electra_lamb"])
+def test_an_update_reads_nothing_off_the_device(build_model, lengths, options, optimizer):
+    """On device "meta", where there is nothing to read: whatever waited for a GPU fails here."""
+    model = build_model(**options).to("meta")
+    sample = apply_to_sample(lambda tensor: tensor.to("meta"), make_sample(lengths))
+    cfg = {"electra_adam": ElectraAdamConfig, "electra_lamb": ElectraLambConfig}[optimizer]
+    steps = OPTIMIZER_REGISTRY[optimizer](cfg(lr=[1e-3]), model.parameters())
+    criterion = ElectraCriterion(ElectraCriterionConfig(), Task())
+    for _ in range(2):
+        loss, sample_size, log = criterion(model, sample)
+        (loss / sample_size).backward()
+        assert steps.clip_grad_norm(1.0).is_meta and log["disc_histogram"].is_meta
+        steps.step()
+        steps.zero_grad()
+    with pytest.raises(RuntimeError):
+        loss.item()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
