@@ -32,6 +32,7 @@ from fairseq.file_io import PathManager
 from fairseq.logging import progress_bar
 from fairseq.logging.meters import MetersDict
 from fairseq.models.ema.ema import EMA
+from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
@@ -497,6 +498,52 @@ def read_device_once() -> None:
     Trainer._reduce_and_log_stats = reduce_and_log_unread
 
 
+def unscale_once() -> None:
+    """Divide the gradients of --amp by the loss scale once.
+
+    torch remembers for each optimizer object whether it did. fairseq names the inner one when it
+    clips and its wrapper when it steps, so gradients were divided again after clipping.
+    Needed by every fairseq to date.
+    """
+    if getattr(AMPOptimizer.step, "names_the_inner", False):
+        return
+
+    def step(self):
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+
+    step.names_the_inner = True
+    AMPOptimizer.step = step
+
+
+def refuse_half_on_cpu() -> None:
+    """Say that fairseq's --fp16 and --bf16 need a GPU, and what does not.
+
+    --bf16 would take a TPU, "'NoneType' object has no attribute 'xla_device'", and --fp16 ends in
+    torch's "not compiled with CUDA enabled".
+    Needed by every fairseq to date.
+    """
+    original = Trainer.__init__
+    if getattr(original, "refuses_half", False):
+        return
+
+    def __init__(self, cfg, *args, **kwargs):
+        check_half(cfg.common, torch.cuda.is_available())
+        original(self, cfg, *args, **kwargs)
+
+    __init__.refuses_half = True
+    Trainer.__init__ = __init__
+
+
+def check_half(common, has_gpu: bool) -> None:
+    """ValueError for fairseq's half precision where it does not train in it."""
+    option = next((name for name in ("fp16", "bf16") if getattr(common, name)), None)
+    if option is not None and fairseq_utils.xm is None and (common.cpu or not has_gpu):
+        raise ValueError(
+            f"--{option} needs a GPU in fairseq. Available on the CPU: --precision bf16"
+        )
+
+
 CHANGES = (
     allow_checkpoint_classes,
     guard_checkpoints,
@@ -519,6 +566,8 @@ CHANGES = (
     count_last_update_right,
     average_numbers_only,
     read_device_once,
+    unscale_once,
+    refuse_half_on_cpu,
 )
 
 

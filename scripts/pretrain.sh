@@ -4,8 +4,9 @@
 #   SIZE=small scripts/pretrain.sh DATA_BIN SAVE_DIR [fairseq-train options]
 #
 # SIZE: small (default), base, large, tiny (not in the paper: for trying things out).
-# MICRO_BATCH: sequences a device takes at once; the paper's batch is reached by --update-freq.
-# Options win over the settings (--max-update 10000, --fp16, ...). Run again to resume.
+# MICRO_BATCH: sequences a device takes at once (default: what fits a GPU, all on the CPU); the
+# paper's batch is reached by --update-freq. A GPU that can computes in bf16.
+# Options win over the settings (--max-update 10000, --precision float32, ...). Run again to resume.
 set -euo pipefail
 source "$(dirname "$0")/env.sh"
 source "$ROOT/scripts/sizes.sh"
@@ -19,4 +20,5 @@ train "$DATA" --user-dir "$ROOT/fairseq_electra" --save-dir "$SAVE_DIR" \
     --optimizer electra_adam --lr "$LR" --clip-norm 1.0 \
     --lr-scheduler electra_decay --warmup-updates "$WARMUP" --max-update "$UPDATES" \
     --batch-size "$DEVICE_BATCH" --update-freq "$UPDATE_FREQ" --num-workers "$LOADERS" $DEVICE \
+    --precision "$PRECISION" \
     "${SAVING[@]}" "$@"

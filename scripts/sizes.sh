@@ -1,24 +1,26 @@
 # Source this after env.sh: the settings of SIZE (paper, table 6), and how they fit this machine.
 SIZE=${SIZE:-small}
 MASK_PROB=0.15 WARMUP=10000 FINETUNE_LAYER_DECAY=0.8
+# SEQUENCE_MB: what a step keeps of a sequence for its backward pass, in bf16 on the CPU; for large
+# base's, by its sizes (docs/performance.md)
 case $SIZE in
     tiny) # not the paper's: for tests and the quickstart
         LAYERS=4 HIDDEN=128 FFN=512 HEADS=2 TOKENS=64
-        LR=5e-4 BATCH=16 UPDATES=1000 WARMUP=100 FINETUNE_LR=5e-4
+        LR=5e-4 BATCH=16 UPDATES=1000 WARMUP=100 FINETUNE_LR=5e-4 SEQUENCE_MB=5
         FINETUNE_LAYER_DECAY=1 # minutes of pre-training leave nothing in the lower layers to keep
         ;;
     small)
         LAYERS=12 HIDDEN=256 FFN=1024 HEADS=4 TOKENS=128
-        LR=5e-4 BATCH=128 UPDATES=1000000 FINETUNE_LR=3e-4
+        LR=5e-4 BATCH=128 UPDATES=1000000 FINETUNE_LR=3e-4 SEQUENCE_MB=29
         ;;
     base)
         LAYERS=12 HIDDEN=768 FFN=3072 HEADS=12 TOKENS=512
-        LR=2e-4 BATCH=256 UPDATES=766000 FINETUNE_LR=1e-4
+        LR=2e-4 BATCH=256 UPDATES=766000 FINETUNE_LR=1e-4 SEQUENCE_MB=900
         ;;
     large)
         LAYERS=24 HIDDEN=1024 FFN=4096 HEADS=16 TOKENS=512
         LR=2e-4 BATCH=2048 UPDATES=400000 FINETUNE_LR=5e-5 FINETUNE_LAYER_DECAY=0.9
-        MASK_PROB=0.25
+        MASK_PROB=0.25 SEQUENCE_MB=2400
         ;;
     *) echo "SIZE must be tiny, small, base or large, not '$SIZE'" >&2 && exit 2 ;;
 esac
@@ -34,10 +36,21 @@ check_arguments() {
     fi
 }
 
-GPUS=$("$PYTHON" -c 'import torch; print(torch.cuda.device_count())')
+# GPUs, what they compute in, MB of memory of one
+read -r GPUS PRECISION GPU_MB <<< "$("$PYTHON" -c '
+import torch
+gpus = torch.cuda.device_count()
+has_bf16 = gpus and torch.cuda.is_bf16_supported(including_emulation=False)
+memory = torch.cuda.get_device_properties(0).total_memory if gpus else 0
+print(gpus, "bf16" if has_bf16 else "float32", memory >> 20)')"
 DEVICES=$((GPUS > 0 ? GPUS : 1))
 DEVICE=$([ "$GPUS" -gt 0 ] || echo --cpu)
 DEVICE_BATCH=${MICRO_BATCH:-$((BATCH / DEVICES))}
+if [ -z "${MICRO_BATCH:-}" ] && [ "$GPUS" -gt 0 ]; then # fairseq skips batches that do not fit
+    while [ $((DEVICE_BATCH * SEQUENCE_MB * 10)) -gt $((GPU_MB * 7)) ] && [ $((DEVICE_BATCH % 2)) -eq 0 ]; do
+        DEVICE_BATCH=$((DEVICE_BATCH / 2))
+    done
+fi
 UPDATE_FREQ=$((BATCH / (DEVICE_BATCH * DEVICES)))
 if [ $((DEVICE_BATCH * DEVICES * UPDATE_FREQ)) -ne "$BATCH" ]; then
     echo "a batch of $BATCH does not divide into $DEVICES device(s) x MICRO_BATCH=$DEVICE_BATCH" >&2

@@ -247,6 +247,14 @@ def test_an_update_reads_one_number_off_the_device(run_command, data_bin, tmp_pa
     assert re.search(r"train \|.* loss [\d.]+ .*disc_auc 0\.\d+", output)
 
 
+@pytest.mark.parametrize("option", ["fp16", "bf16"])
+def test_half_precision_on_the_cpu_is_refused(train_electra, data_bin, tmp_path, option):
+    done = train_electra(data_bin, tmp_path, f"--{option}", "--fp16-no-flatten-grads", check=False)
+    assert done.returncode != 0
+    last = done.output.strip().splitlines()[-1]
+    assert f"--{option} needs a GPU in fairseq. Available on the CPU: --precision bf16" in last
+
+
 FULL_DISK = """
 import contextlib, pathlib, resource, signal, sys
 {load_plugin}

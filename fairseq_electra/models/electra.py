@@ -21,7 +21,7 @@ from fairseq_electra.models.electra_config import (
     fill_defaults,
     generator_encoder_size,
 )
-from fairseq_electra.modules.compiling import compile_step, keep_gradients
+from fairseq_electra.modules.compiling import compile_step, keep_gradients, warn_once
 from fairseq_electra.modules.corruption import (
     corrupt_tokens,
     label_replaced,
@@ -39,6 +39,16 @@ from fairseq_electra.modules.encoder import (
 from fairseq_electra.modules.heads import ClassificationHead, DiscriminatorHead, GeneratorHead
 from fairseq_electra.modules.token_types import mark_second_sentence
 from fairseq_electra.optim.layerwise import mark_depths
+
+
+def mixed_obstacle(device: torch.device, mixed: bool, dtype: torch.dtype) -> Optional[str]:
+    """Why this precision is slow on this device; None if it is not."""
+    is_amp = torch.is_autocast_enabled("cuda")  # fairseq's
+    if device.type == "cuda" and not mixed and not is_amp and dtype == torch.float32:
+        return "float32 leaves a GPU's tensor cores idle: --precision bf16 uses them"
+    if device.type == "cpu" and mixed and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "this CPU has no instructions for bf16: --precision bf16 may be slower than float32"
+    return None
 
 
 class ElectraOutput(NamedTuple):
@@ -134,7 +144,10 @@ class ElectraModel(BaseFairseqModel):
         """Build for fairseq; only a task that says so (`trains_generator`) gets the generator."""
         check_labels(task)
         check_config(cfg)
-        return cls(cfg, task.source_dictionary, getattr(task, "trains_generator", False))
+        pretrain = getattr(task, "trains_generator", False)
+        if not pretrain and str(getattr(cfg, "compile", "none")) != "none":
+            warn_once("--compile is for pre-training alone: this model is not compiled")
+        return cls(cfg, task.source_dictionary, pretrain)
 
     def forward(self, src_tokens: Tensor, picked: Optional[Tensor] = None, **net_input):
         """Pre-train where the batch has picked positions, otherwise encode.
@@ -163,6 +176,9 @@ class ElectraModel(BaseFairseqModel):
                 f"--precision bf16 keeps float32 weights, but these are {dtype}: "
                 "leave out either --precision bf16 or fairseq's --fp16 or --bf16"
             )
+        obstacle = mixed_obstacle(device, mixed, dtype)
+        if obstacle is not None:
+            warn_once(obstacle)
         return torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext()
 
     def pretrain(

@@ -5,6 +5,7 @@ import logging
 from typing import Callable, Iterable, List, Optional
 
 import torch
+import torch._dynamo
 from torch import nn
 from torch.utils._pytree import tree_map_only
 from torch.utils._triton import has_triton
@@ -20,6 +21,11 @@ COMPILE_MODES = ("none", "default", "reduce-overhead", "max-autotune")
 GRAPH_MODES = ("reduce-overhead", "max-autotune")  # on a GPU they record CUDA graphs
 LENGTHS = 4  # that batches are padded to
 MOST_SHAPES = 64  # of batches, each compiled for itself: training, validation, with padding, ...
+TOO_MANY_SHAPES = tuple(
+    getattr(torch._dynamo.exc, name)
+    for name in ("FailOnRecompileLimitHit", "RecompileLimitExceeded")  # the second: torch 2.6
+    if hasattr(torch._dynamo.exc, name)
+)
 
 
 def choose_lengths(tokens_per_sample: int) -> List[int]:
@@ -69,10 +75,10 @@ def compile_step(step: Callable, mode: str, device: torch.device) -> Callable:
 
     @functools.wraps(step)
     def run(*args, **kwargs):
-        with torch._dynamo.config.patch(recompile_limit=MOST_SHAPES):
+        with torch._dynamo.config.patch(cache_size_limit=MOST_SHAPES):
             try:
                 result = compiled(*args, **kwargs)
-            except torch._dynamo.exc.FailOnRecompileLimitHit:
+            except TOO_MANY_SHAPES:
                 warn_once(
                     f"--compile: batches have more than {MOST_SHAPES} shapes; those that come "
                     "now are not compiled. --batch-size makes fewer than --max-tokens does"

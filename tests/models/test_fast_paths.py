@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterionConfig
 from fairseq_electra.data.pick_dataset import PickDataset, max_picks
-from fairseq_electra.models.electra import ElectraModel
+from fairseq_electra.models.electra import ElectraModel, mixed_obstacle
 from fairseq_electra.models.electra_config import ElectraConfig
 from fairseq_electra.modules.compiling import (
     COMPILE_MODES,
@@ -128,6 +128,26 @@ def test_bf16_refuses_weights_that_are_not_float32(build_model, dtype):
     model = build_model(precision="bf16").to(dtype)
     with pytest.raises(ValueError, match="--precision bf16 keeps float32 weights"):
         model(**make_sample()["net_input"])
+
+
+def test_what_is_slow_on_a_device_is_told(monkeypatch):
+    cuda = torch.device("cuda")
+    assert "--precision bf16 uses them" in mixed_obstacle(cuda, False, torch.float32)
+    for mixed, dtype in ((True, torch.float32), (False, torch.float16), (False, torch.bfloat16)):
+        assert mixed_obstacle(cuda, mixed, dtype) is None
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    assert "no instructions for bf16" in mixed_obstacle(CPU, True, torch.float32)
+    assert mixed_obstacle(CPU, False, torch.float32) is None
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: True)
+    assert mixed_obstacle(CPU, True, torch.float32) is None
+
+
+def test_compile_in_fine_tuning_is_told(caplog, dictionary):
+    """Its batches have too many shapes."""
+    warn_once.cache_clear()
+    task = argparse.Namespace(source_dictionary=dictionary)
+    ElectraModel.build_model(ElectraConfig(**TINY, compile="default"), task)
+    assert "--compile is for pre-training alone" in caplog.text
 
 
 @pytest.mark.parametrize("field", ["precision", "compile", "attention"])

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.optim.fp16_optimizer import FP16Optimizer
 from omegaconf import OmegaConf
 
@@ -66,6 +67,41 @@ def test_an_overflow_halves_the_scale_and_changes_nothing_else(name):
     assert_unchanged(snapshot(wrapper, model), before)
     update(wrapper, model)
     assert not torch.equal(model.weight, before[1]["weight"])
+
+
+def build_amp(params, name, scale):
+    """fairseq's wrapper for --amp, with torch's loss scale for the CPU."""
+    common = {"fp16_init_scale": scale, "min_loss_scale": 1e-4}
+    cfg = OmegaConf.create({"common": common, "optimizer": {"_name": name, "lr": [0.5]}})
+    wrapper = AMPOptimizer.build_optimizer(cfg, params)
+    wrapper._grad_scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+    return wrapper
+
+
+@pytest.mark.parametrize("name", ["electra_adam", "electra_lamb"])
+def test_amp_divides_by_the_scale_once(name):
+    gradients = []
+    for scale in (1, 1024):
+        torch.manual_seed(1)
+        model = torch.nn.Linear(3, 2)
+        wrapper = build_amp(list(model.parameters()), name, scale)
+        wrapper.backward(model(torch.ones(1, 3)).sum())
+        norm = wrapper.clip_grad_norm(1.0)
+        assert norm.item() == pytest.approx(8**0.5)
+        wrapper.step()
+        gradients.append([parameter.grad for parameter in model.parameters()])
+        assert gradients[-1][0].tolist() == [pytest.approx([8**-0.5] * 3)] * 2
+    torch.testing.assert_close(*gradients)
+
+
+def test_an_overflow_under_amp_changes_nothing_but_the_scale():
+    model = torch.nn.Linear(3, 2)
+    wrapper = build_amp(list(model.parameters()), "electra_adam", 1024)
+    before = model.weight.clone()
+    wrapper.backward(model(torch.ones(1, 3)).sum() * float("inf"))
+    assert not torch.isfinite(wrapper.clip_grad_norm(1.0))
+    wrapper.step()
+    assert torch.equal(model.weight, before) and wrapper.scaler.get_scale() == 512
 
 
 def test_the_scale_does_not_change_the_update():
