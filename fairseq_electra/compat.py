@@ -33,6 +33,7 @@ from fairseq.logging import progress_bar
 from fairseq.logging.meters import MetersDict
 from fairseq.models.ema.ema import EMA
 from fairseq.optim.amp_optimizer import AMPOptimizer
+from fairseq.tasks import FairseqTask
 from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
@@ -170,6 +171,28 @@ def end_loader_workers() -> None:
     _get_iterator_for_epoch.ends = True
     epochs._get_iterator_for_epoch = _get_iterator_for_epoch
     Trainer.get_valid_iterator = get_valid_iterator_once
+
+
+def load_epochs_anew() -> None:
+    """Start a loader's processes anew in each epoch, unless the task has an option for that.
+
+    fairseq keeps them, and those kept do not learn of the epoch: with --num-workers above 0, stock
+    `masked_lm` repeats the masks of the first epoch.
+    Needed by every fairseq to date.
+    """
+    original = FairseqTask.get_batch_iterator
+    if getattr(original, "starts_anew", False):
+        return
+
+    def get_batch_iterator(self, *args, **kwargs):
+        has_option = "reuse_dataloader" in self.cfg  # getattr would keep this frame and the loader
+        batches = original(self, *args, **kwargs)
+        if not has_option:
+            batches.reuse_dataloader = False
+        return batches
+
+    get_batch_iterator.starts_anew = True
+    FairseqTask.get_batch_iterator = get_batch_iterator
 
 
 def explain_divergence() -> None:
@@ -551,6 +574,7 @@ CHANGES = (
     shorten_logged_tensors,
     stop_loading_ahead,
     end_loader_workers,
+    load_epochs_anew,
     explain_divergence,
     check_data_files,
     name_dictionary_files,

@@ -16,7 +16,6 @@ UPDATES=$("$PYTHON" "$ROOT/scripts/flops.py" --match-roberta --arch "electra_$SI
     --tokens-per-sample "$TOKENS" --batch-size "$BATCH" --mask-prob "$MASK_PROB" \
     --updates "${ELECTRA_UPDATES:-$UPDATES}")
 echo "RoBERTa: $UPDATES updates cost as much as ELECTRA's ${ELECTRA_UPDATES:-}" >&2
-# one process loads data: kept workers would not learn of a new epoch and repeat its masks
 train "$DATA" --user-dir "$ROOT/fairseq_electra" --save-dir "$SAVE_DIR" \
     --task masked_lm --criterion masked_lm --arch roberta \
     --encoder-layers "$LAYERS" --encoder-embed-dim "$HIDDEN" --encoder-ffn-embed-dim "$FFN" \
@@ -26,6 +25,6 @@ train "$DATA" --user-dir "$ROOT/fairseq_electra" --save-dir "$SAVE_DIR" \
     --lr "$LR" --clip-norm 1.0 \
     --lr-scheduler polynomial_decay --warmup-updates "$WARMUP" \
     --max-update "$UPDATES" --total-num-update "$UPDATES" \
-    --batch-size "$DEVICE_BATCH" --update-freq "$UPDATE_FREQ" --num-workers 0 $DEVICE \
+    --batch-size "$DEVICE_BATCH" --update-freq "$UPDATE_FREQ" --num-workers "$LOADERS" $DEVICE \
     --required-batch-size-multiple 1 \
     "${SAVING[@]}" "$@"

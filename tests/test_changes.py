@@ -16,6 +16,7 @@ FAILS_WITHOUT = {
     "shorten_logged_tensors": "test_compat.py::test_long_tensors_are_printed_as_their_shape",
     "stop_loading_ahead": "test_compat.py::test_a_loop_that_is_left_early_ends_its_thread",
     "end_loader_workers": "test_compat.py::test_loader_workers_end_when_all_is_loaded",
+    "load_epochs_anew": "test_compat.py::test_a_loaders_process_learns_of_the_epoch",
     "explain_divergence": "test_divergence.py::test_a_diverging_rate_stops_the_run",
     "check_data_files": "test_compat.py::test_a_damaged_split_is_named",
     "name_dictionary_files": "test_compat.py::test_a_damaged_dictionary_is_named",

@@ -13,13 +13,15 @@ import numpy as np
 import pytest
 import torch
 from fairseq import checkpoint_utils
-from fairseq.data import Dictionary, TokenBlockDataset, data_utils, indexed_dataset
+from fairseq.data import Dictionary, FairseqDataset, TokenBlockDataset, data_utils, indexed_dataset
 from fairseq.data.iterators import BufferedIterator, EpochBatchIterator
 from fairseq.dataclass.configs import DistributedTrainingConfig, EMAConfig
 from fairseq.distributed import DistributedTimeoutWrapper
 from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import progress_bar
 from fairseq.models.ema.ema import EMA
+from fairseq.tasks import FairseqTask
+from omegaconf import OmegaConf
 from torch.utils.data import Dataset
 
 from fairseq_electra.compat import apply
@@ -188,6 +190,46 @@ def test_loader_workers_wait_for_the_next_epoch_where_fairseq_reuses_them():
         pytest.skip("this fairseq has no such option")
     (worker,) = load_all(0.5, reuse_dataloader=True)
     worker.terminate()
+
+
+class EpochNumbers(FairseqDataset):
+    """Each item is the epoch's number, as masks depend on it."""
+
+    epoch = 0
+    can_reuse_epoch_itr_across_epochs = True
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, index):
+        return self.epoch
+
+    def num_tokens_vec(self, indices):
+        return np.ones(len(indices), dtype=np.int64)
+
+    def num_tokens(self, index):
+        return 1
+
+    def size(self, index):
+        return 1
+
+    def ordered_indices(self):
+        return np.arange(3)
+
+    def collater(self, samples):
+        return samples
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+
+def test_a_loaders_process_learns_of_the_epoch():
+    task = FairseqTask(OmegaConf.create({"data": ""}))
+    batches = task.get_batch_iterator(
+        EpochNumbers(), max_sentences=1, max_positions=9, num_workers=1, epoch=1
+    )
+    for epoch in (1, 2, 3):
+        assert list(batches.next_epoch_itr(shuffle=False)) == [[epoch]] * 3
 
 
 def test_a_damaged_split_is_named(tmp_path):
