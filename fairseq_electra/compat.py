@@ -39,7 +39,7 @@ from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
 from fairseq_electra import safe_loading, workers
-from fairseq_electra.checkpoint_files import copy_whole, write_whole
+from fairseq_electra.checkpoint_files import copy_whole, load_whole, write_whole
 from fairseq_electra.data.data_files import check_data
 from fairseq_electra.data.loading_ahead import check_shared_memory, join_consumers, same_dataset
 from fairseq_electra.divergence import check_growth, describe_stop
@@ -65,9 +65,10 @@ def guard_checkpoints() -> None:
 
     Without it TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1, or fairseq main, runs what is in a pickle; the
     options of a checkpoint reach eval() in fairseq's models; torch's message advises to turn the
-    protection off; an archive writes outside its folder. Needed by every fairseq to date.
+    protection off; an archive writes outside its folder; a flipped bit is loaded, and a file
+    without its end gives an error without a name. Needed by every fairseq to date.
     """
-    checkpoint_utils.torch = Overlay(torch, load=safe_loading.load_checkpoint)
+    checkpoint_utils.torch = Overlay(torch, load=load_whole)
     file_utils.tarfile = Overlay(tarfile, open=safe_loading.open_archive)
 
 
@@ -296,7 +297,8 @@ def check_checkpoints_first() -> None:
     """Refuse a damaged checkpoint, and find the newest one where checkpoint_last.pt is missing.
 
     torch loads a file with a flipped bit, and fairseq starts anew, over the checkpoints that are
-    there, where checkpoint_last.pt is not. Needed by every fairseq to date.
+    there, where checkpoint_last.pt or --restore-file is not. Two trainings in one save-dir write
+    over each other's checkpoints (save_dir_lock.py). Needed by every fairseq to date.
     """
     original = checkpoint_utils.load_checkpoint
     if getattr(original, "checks_first", False):
