@@ -186,7 +186,8 @@ def load_epochs_anew() -> None:
         return
 
     def get_batch_iterator(self, *args, **kwargs):
-        has_option = "reuse_dataloader" in self.cfg  # getattr would keep this frame and the loader
+        # getattr would keep this frame and the loader; older tasks, as sentence_ranking, have none
+        has_option = self.cfg is not None and "reuse_dataloader" in self.cfg
         batches = original(self, *args, **kwargs)
         if not has_option:
             batches.reuse_dataloader = False
