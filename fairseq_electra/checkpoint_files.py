@@ -4,7 +4,6 @@ fairseq writes one file and copies it to checkpoint_best.pt and checkpoint_last.
 `write_whole` and `copy_whole` in their place, and `choose_checkpoint` before its loading.
 """
 
-import errno
 import logging
 import os
 import pickle
@@ -13,11 +12,12 @@ import shutil
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator, Optional
+from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 
 import torch
+from fairseq.file_io import PathManager
 
-from fairseq_electra.safe_loading import RefusedCheckpointError, load_file
+from fairseq_electra.safe_loading import RefusedCheckpointError, load_checkpoint, load_file
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ OTHERS = r"checkpoint(?:_\d+_\d+|\d+|_best|\.best_.+)"
 PARTS = ("model", "extra_state", "optimizer_history")  # of a checkpoint that can be resumed
 UNREADABLE = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError)
 COPY_BYTES = 2**24
+found_whole = set()  # files as `identify` has them, which `load_whole` need not read once more
 
 
 class RecordingFile:
@@ -92,9 +93,6 @@ def new_file(target: Path) -> Iterator[RecordingFile]:
 def describe_failure(reason: OSError, target: Path) -> str:
     """Why `target` was not written, and what a run can go on from."""
     message = f"the checkpoint {target} could not be written: {reason.strerror or reason}"
-    if reason.errno == errno.ENOSPC:
-        free = shutil.disk_usage(target.parent).free / 2**20
-        message += f" ({free:.0f} MiB are free)"
     last = target.with_name(LAST)
     newest = last if last.exists() else newest_checkpoint(target.parent)
     if newest is None:
@@ -125,6 +123,14 @@ def find_damage(path: Path, parts=PARTS) -> Optional[str]:
     Args:
         parts: what the checkpoint must have.
     """
+    damage = look_for_damage(path, parts)
+    if damage is None:
+        found_whole.add(identify(path))
+    return damage
+
+
+def look_for_damage(path: Path, parts) -> Optional[str]:
+    """`find_damage` without remembering."""
     if path.is_dir():
         return "it is a folder"
     try:
@@ -140,6 +146,30 @@ def find_damage(path: Path, parts=PARTS) -> Optional[str]:
         return find_foreign(path, parts) if broken is None else f"the checksum of {broken} is wrong"
     except (*UNREADABLE, NotImplementedError) as error:  # a flipped bit may ask for any zip feature
         return f"it cannot be read ({error})"
+
+
+def identify(path: Path) -> Tuple:
+    """What changes when a file is written again."""
+    state = path.stat()
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+
+
+def load_whole(file, map_location="cpu", **options) -> Dict[str, Any]:
+    """`load_checkpoint` of a file whose checksums this process has compared, now or before.
+
+    Args:
+        file: a path or an open file.
+
+    Raises:
+        ValueError: if it is damaged; RefusedCheckpointError as in `load_checkpoint`.
+    """
+    name = getattr(file, "name", file)
+    if isinstance(name, (str, os.PathLike)) and Path(name).is_file():
+        known = identify(Path(name)) in found_whole
+        damage = None if known else find_damage(Path(name), parts=["model"])
+        if damage is not None:
+            raise ValueError(f"the checkpoint {name} is damaged: {damage}")
+    return load_checkpoint(file, map_location, **options)
 
 
 def find_foreign(path: Path, parts=PARTS) -> Optional[str]:
@@ -175,8 +205,21 @@ def list_checkpoints(folder: Path, suffix: str = "") -> list:
 
 def newest_checkpoint(folder: Path, suffix: str = "", but: Optional[Path] = None) -> Optional[Path]:
     """The newest whole one of `list_checkpoints` other than `but`, or None."""
-    others = (path for path in list_checkpoints(folder, suffix) if path != but)
-    return next((path for path in others if find_damage(path) is None), None)
+    return find_newest(folder, suffix, but)[0]
+
+
+def find_newest(
+    folder: Path, suffix: str = "", but: Optional[Path] = None
+) -> Tuple[Optional[Path], List[str]]:
+    """`newest_checkpoint`, and the damaged ones that are newer, each with what is wrong."""
+    damaged = []
+    for path in list_checkpoints(folder, suffix):
+        damage = None if path == but else find_damage(path)
+        if damage is not None:
+            damaged.append(f"{path} ({damage})")
+        elif path != but:
+            return path, damaged
+    return None, damaged
 
 
 def choose_checkpoint(cfg, suffix: str) -> str:
@@ -187,26 +230,53 @@ def choose_checkpoint(cfg, suffix: str) -> str:
     fairseq's CheckpointConfig.
 
     Raises:
-        ValueError: if the file is damaged; the message has the newest whole one of its folder.
+        ValueError: if the file is damaged, or was named and is missing: the message has the newest
+            whole one. Also if checkpoints are there, all damaged: a new run would replace them.
     """
-    if cfg.restore_file != LAST:
-        check_whole(Path(cfg.restore_file.replace(".pt", suffix + ".pt")), suffix)
-        return cfg.restore_file
     last = Path(cfg.save_dir) / LAST.replace(".pt", suffix + ".pt")
+    if cfg.restore_file != LAST:
+        given = cfg.restore_file.replace(".pt", suffix + ".pt")
+        if not PathManager.exists(given):
+            refuse(describe_missing(given, last, suffix))
+        check_whole(Path(given), suffix)
+        return cfg.restore_file
     if last.exists():
         check_whole(last, suffix)
         return cfg.restore_file
-    newest = newest_checkpoint(Path(cfg.save_dir), suffix)
+    newest, damaged = find_newest(Path(cfg.save_dir), suffix)
     if newest is not None:
-        logger.warning("no %s: going on from %s, the newest checkpoint there", last, newest)
+        message = f"no {last}: going on from {newest}, the newest whole checkpoint there"
+        logger.warning("; ".join([message, *(f"damaged: {other}" for other in damaged)]))
         return str(newest.with_name(newest.name.replace(suffix + ".pt", ".pt")))
+    if damaged:
+        refuse(
+            f"no checkpoint in {cfg.save_dir} is whole: {', '.join(damaged)}. A new run would "
+            "write over them: to begin anew give another --save-dir"
+        )
     if cfg.finetune_from_model is not None:
         check_whole(Path(cfg.finetune_from_model))
     return cfg.restore_file
 
 
+def describe_missing(given: str, last: Path, suffix: str) -> str:
+    """Why --restore-file is refused, and what there is instead; `last` is the save-dir's."""
+    message = f"--restore-file {given} does not exist. "
+    if last.exists() and find_damage(last) is None:
+        return message + f"Without this option the run goes on from {last}"
+    newest = newest_checkpoint(last.parent, suffix)
+    if newest is not None:
+        return message + f"The newest whole one of {last.parent}: --restore-file {newest}"
+    return message + f"{last.parent} has no whole checkpoint either"
+
+
+def refuse(message: str) -> NoReturn:
+    """Log an error and raise it; the other workers raise it too."""
+    logger.error(message)
+    raise ValueError(message)
+
+
 def check_whole(path: Path, suffix: str = "") -> None:
-    """Raise ValueError, with a way out, if a checkpoint is damaged; a missing one is fairseq's."""
+    """Raise ValueError, with a way out, if a checkpoint is damaged; a missing one is not."""
     damage = find_damage(path) if path.exists() else None
     if damage is None:
         return
@@ -216,8 +286,7 @@ def check_whole(path: Path, suffix: str = "") -> None:
         message += "No other whole checkpoint is in its folder"
     else:
         message += f"To go on from the one before, add this once: --restore-file {other}"
-    logger.error(message)
-    raise ValueError(message)
+    refuse(message)
 
 
 def remove_parts(save_dir: str) -> None:

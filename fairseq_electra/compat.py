@@ -39,10 +39,10 @@ from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
 from fairseq_electra import safe_loading, workers
-from fairseq_electra.checkpoint_files import copy_whole, write_whole
+from fairseq_electra.checkpoint_files import copy_whole, load_whole, write_whole
 from fairseq_electra.data.data_files import check_data
-from fairseq_electra.data.loading_ahead import join_consumers, same_dataset
-from fairseq_electra.divergence import describe_stop
+from fairseq_electra.data.loading_ahead import check_shared_memory, join_consumers, same_dataset
+from fairseq_electra.divergence import check_growth, describe_stop
 from fairseq_electra.launch import check_not_separate, join_processes
 from fairseq_electra.option_checks import check_options
 from fairseq_electra.resuming import agree_on_checkpoint, resume_log_interval, stop_if_complete
@@ -66,9 +66,10 @@ def guard_checkpoints() -> None:
 
     Without it TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1, or fairseq main, runs what is in a pickle; the
     options of a checkpoint reach eval() in fairseq's models; torch's message advises to turn the
-    protection off; an archive writes outside its folder. Needed by every fairseq to date.
+    protection off; an archive writes outside its folder; a flipped bit is loaded, and a file
+    without its end gives an error without a name. Needed by every fairseq to date.
     """
-    checkpoint_utils.torch = Overlay(torch, load=safe_loading.load_checkpoint)
+    checkpoint_utils.torch = Overlay(torch, load=load_whole)
     file_utils.tarfile = Overlay(tarfile, open=safe_loading.open_archive)
 
 
@@ -156,6 +157,7 @@ def end_loader_workers() -> None:
         return DataLoader(*args, **kwargs | {"persistent_workers": False})
 
     def _get_iterator_for_epoch(self, *args, **kwargs):
+        check_shared_memory(self.num_workers)
         keeps = getattr(self, "reuse_dataloader", False)
         torch.utils.data.DataLoader = DataLoader if keeps else make_loader
         try:
@@ -198,10 +200,11 @@ def load_epochs_anew() -> None:
 
 
 def explain_divergence() -> None:
-    """End a training whose gradients are not finite with what happened and where to go on.
+    """End a training that diverges with what happened and where to go on.
 
-    fairseq's message names neither the update nor the loss nor a checkpoint, and with several
-    workers it advises another --ddp-backend. Needed by every fairseq to date.
+    Where gradients are not finite, fairseq's message names neither the update nor the loss nor a
+    checkpoint, and with several workers it advises another --ddp-backend. A loss that grows and
+    stays finite does not stop it. Needed by every fairseq to date.
     """
     original = Trainer.train_step
     if getattr(original, "explains", False):
@@ -211,7 +214,7 @@ def explain_divergence() -> None:
         logs = []
         hook = self.criterion.register_forward_hook(lambda *call: logs.append(call[-1][-1]))
         try:
-            return original(self, samples, raise_oom)
+            output = original(self, samples, raise_oom)
         except Exception as error:
             # fairseq runs the batches again to find the module, and that may fail in its own way
             stop = error if isinstance(error, FloatingPointError) else error.__context__
@@ -221,6 +224,8 @@ def explain_divergence() -> None:
             raise FloatingPointError(message) from error
         finally:
             hook.remove()
+        check_growth(self)
+        return output
 
     train_step.explains = True
     Trainer.train_step = train_step
@@ -294,7 +299,8 @@ def check_checkpoints_first() -> None:
     """Refuse a damaged checkpoint, and find the newest one where checkpoint_last.pt is missing.
 
     torch loads a file with a flipped bit, and fairseq starts anew, over the checkpoints that are
-    there, where checkpoint_last.pt is not. Needed by every fairseq to date.
+    there, where checkpoint_last.pt or --restore-file is not. Two trainings in one save-dir write
+    over each other's checkpoints (save_dir_lock.py). Needed by every fairseq to date.
     """
     original = checkpoint_utils.load_checkpoint
     if getattr(original, "checks_first", False):
@@ -412,9 +418,9 @@ def refuse_separate_copies() -> None:
 
 
 def explain_lost_workers() -> None:
-    """Say which worker noticed that another one is gone, and what to do.
+    """Say which worker noticed that another one is gone, or a process that loads data, and advise.
 
-    torch's error names an address and no advice. Needed by every fairseq to date.
+    torch's errors name an address or a process. Needed by every fairseq to date.
     """
     original = distributed_utils.call_main
     if getattr(original, "explains", False):
@@ -423,14 +429,34 @@ def explain_lost_workers() -> None:
     def call_main(cfg, main, **kwargs):
         try:
             return original(cfg, main, **kwargs)
-        except RuntimeError as error:
-            message = workers.describe_loss(error, cfg)
+        except (RuntimeError, ConnectionError) as error:
+            message = workers.describe_loader(error, cfg) or workers.describe_loss(error, cfg)
             if message is None:
                 raise
             raise RuntimeError(message) from error
 
     call_main.explains = True
     distributed_utils.call_main = call_main
+
+
+def meet_before_data() -> None:
+    """Connect the workers before they read their data.
+
+    fairseq makes the group in which they exchange when it has read it. A worker that fails until
+    then, on a damaged file that it alone has, leaves the others waiting for torch's 30 minutes;
+    connected, they notice at their next exchange. Needed by every fairseq to date.
+    """
+    original = distributed_utils.distributed_init
+    if getattr(original, "meets", False):
+        return
+
+    def distributed_init(cfg):
+        rank = original(cfg)
+        distributed_utils.get_global_group()
+        return rank
+
+    distributed_init.meets = True
+    distributed_utils.distributed_init = distributed_init
 
 
 def vary_dropout_over_workers() -> None:
@@ -579,6 +605,7 @@ CHANGES = (
     check_options_first,
     refuse_separate_copies,  # around the one before: it is asked first
     explain_lost_workers,
+    meet_before_data,
     end_without_heartbeat,
     vary_dropout_over_workers,
     count_last_update_right,

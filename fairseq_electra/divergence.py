@@ -1,6 +1,7 @@
-"""What a run says when its numbers are no longer finite: where, what the loss was, what is left.
+"""What stops a run that diverges, and what it says: where, what the loss was, what is left.
 
-In: fairseq's trainer and the error that its own guards raised. Out: the last line of its log.
+Numbers that are not finite stop a run by fairseq's own guards. A loss that grows and stays finite
+does not: `check_growth` compares it with that of a model which knows nothing, now and then.
 """
 
 import pickle
@@ -15,6 +16,9 @@ from fairseq_electra.safe_loading import load_file
 
 LOSSES = ("loss", "gen_loss", "disc_loss")
 CRASH = "crash.pt"  # fairseq writes it when it stops
+LOOK_EVERY = 50  # updates
+LOOKS = 3  # in a row, at means since the last line of the log, that must show it
+DIVERGED = 5.0  # times the loss of a model that knows nothing
 UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError)
 
 
@@ -45,19 +49,50 @@ def read_losses(trainer, logs: List[Dict]) -> Dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-def find_good(folder: Path) -> Optional[Path]:
-    """The newest checkpoint that is whole and whose weights are all finite."""
+def check_growth(trainer) -> None:
+    """Stop a run whose loss has long been far above that of a model that knows nothing.
+
+    Reads one number off the device every LOOK_EVERY updates; all workers read the same.
+
+    Raises:
+        FloatingPointError: with the loss and the checkpoint to go on from.
+    """
+    update = trainer.get_num_updates()
+    meter = metrics.get_meter("train_inner", "_times_uninformed")
+    if update % LOOK_EVERY or meter is None:
+        return
+    times = float(meter.avg)
+    trainer.looks_above = getattr(trainer, "looks_above", 0) + 1 if times > DIVERGED else 0
+    if trainer.looks_above == LOOKS:
+        loss = metrics.get_meter("train_inner", "loss").avg
+        before = update - LOOKS * LOOK_EVERY
+        folder = Path(trainer.cfg.checkpoint.save_dir)
+        advice = advise(find_good(folder, before), folder)
+        raise FloatingPointError(
+            f"the training stopped after update {update}: it diverges. Its loss, "
+            f"{float(loss):.4g}, is {times:.3g} times that of a model that knows nothing, and was "
+            f"more than {DIVERGED:g} times that since update {before}. {advice}"
+        )
+
+
+def find_good(folder: Path, update: Optional[int] = None) -> Optional[Path]:
+    """The newest checkpoint that is whole and whose weights are all finite.
+
+    With `update`, of those that were written up to it.
+    """
     files = [path for path in folder.glob("checkpoint*.pt") if path.name != CRASH]
     # of files of one time the one that is not written over
     files.sort(key=lambda path: (path.stat().st_mtime, path.name != "checkpoint_last.pt"))
-    return next((path for path in reversed(files) if is_good(path)), None)
+    return next((path for path in reversed(files) if is_good(path, update)), None)
 
 
-def is_good(path: Path) -> bool:
-    """Whether every weight in a checkpoint can be read and is finite."""
+def is_good(path: Path, update: Optional[int] = None) -> bool:
+    """Whether every weight can be read and is finite, in a checkpoint written up to `update`."""
     try:
-        tensors = load_file(path, mmap=zipfile.is_zipfile(path))["model"].values()
-        return all(bool(torch.isfinite(tensor).all()) for tensor in tensors)
+        checkpoint = load_file(path, mmap=zipfile.is_zipfile(path))
+        if update is not None and checkpoint["optimizer_history"][-1]["num_updates"] > update:
+            return False
+        return all(bool(torch.isfinite(tensor).all()) for tensor in checkpoint["model"].values())
     except UNREADABLE:
         return False
 
@@ -71,4 +106,7 @@ def advise(good: Optional[Path], folder: Path) -> str:
             f"The last good checkpoint is {good}: go on from it with --restore-file and a lower "
             "--lr, or more warm-up"
         )
-    return f"{start}. {folder / CRASH} is for finding the cause, not for going on"
+    crash = folder / CRASH
+    return (
+        f"{start}. {crash} is for finding the cause, not for going on" if crash.exists() else start
+    )

@@ -9,16 +9,23 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics
 
 from fairseq_electra.checkpoint_files import choose_checkpoint, remove_parts
+from fairseq_electra.save_dir_lock import lock_save_dir
 
 logger = logging.getLogger(__name__)
 
 
 def agree_on_checkpoint(cfg, trainer) -> str:
-    """The choice of the first worker, which all must load; ValueError on all if it has none."""
+    """The choice of the first worker, which all must load; ValueError on all if it has none.
+
+    That worker also sees to it that no other training writes to the save-dir while this one lasts.
+    """
     answer = {"chosen": None, "error": None}
     if trainer.data_parallel_rank == 0:
-        remove_parts(cfg.save_dir)
         try:
+            if not cfg.no_save:
+                if distributed_utils.is_master(trainer.cfg.distributed_training):
+                    lock_save_dir(cfg.save_dir)
+                remove_parts(cfg.save_dir)
             answer["chosen"] = choose_checkpoint(cfg, trainer.checkpoint_suffix)
         except ValueError as error:
             answer["error"] = str(error)

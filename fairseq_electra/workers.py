@@ -40,3 +40,20 @@ def describe_loss(error: RuntimeError, cfg) -> Optional[str]:
         f"run, and start the same command again on all workers: it resumes from the last "
         f"checkpoint in --save-dir {cfg.checkpoint.save_dir}"
     )
+
+
+def describe_loader(error: Exception, cfg) -> Optional[str]:
+    """What to say if `error` means that a process of --num-workers is gone; None if not.
+
+    Args:
+        cfg: fairseq's whole configuration.
+    """
+    # torch's message, or what its queue to the process says
+    if "DataLoader worker" not in str(error) and not isinstance(error, ConnectionError):
+        return None
+    return (
+        f"a process that loads data (--num-workers {cfg.dataset.num_workers}) ended "
+        f"({str(error).strip().splitlines()[0]}): often killed for want of memory. Start the same "
+        f"command again, with fewer of them if need be: it resumes from the last checkpoint in "
+        f"--save-dir {cfg.checkpoint.save_dir}"
+    )

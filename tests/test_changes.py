@@ -34,6 +34,9 @@ FAILS_WITHOUT = {
     "explain_lost_workers": (
         "reliability/test_workers.py::test_a_lost_worker_is_explained_and_nothing_is_saved"
     ),
+    "meet_before_data": (
+        "reliability/test_workers.py::test_a_worker_that_fails_before_it_trains_ends_the_other"
+    ),
     "end_without_heartbeat": "test_compat.py::test_a_heartbeat_ends_a_worker_at_once",
     "vary_dropout_over_workers": "reliability/test_workers.py::test_workers_drop_other_units",
     "count_last_update_right": (

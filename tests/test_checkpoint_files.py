@@ -1,15 +1,29 @@
 """Damaged checkpoints are named and another is offered; a failed save leaves what was there."""
 
+import errno
 import os
 import resource
 import shutil
 import signal
+import sys
 import time
+import zipfile
+from functools import partial
 
 import pytest
 import torch
+from fairseq.dataclass.configs import CheckpointConfig
 
-from fairseq_electra.checkpoint_files import copy_whole, find_damage, newest_checkpoint, write_whole
+from fairseq_electra.checkpoint_files import (
+    choose_checkpoint,
+    copy_whole,
+    find_damage,
+    load_whole,
+    newest_checkpoint,
+    write_whole,
+)
+from fairseq_electra.models.electra import ElectraModel
+from tiny import USER_DIR
 
 CHECKPOINT = {"model": {"w": torch.ones(5000)}, "extra_state": {}, "optimizer_history": []}
 
@@ -182,3 +196,126 @@ def test_a_fresh_fine_tuning_starts_from_its_model(trained, tmp_path, data_bin, 
     output = train_electra(data_bin, tmp_path / "new", *start, "--max-update", 1).output
     assert "loading pretrained model" in output
     assert "going on from" not in output
+
+
+def read_all(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.pt")}
+
+
+def flip_a_weight(path):
+    """One bit in the largest record, which torch loads as another number."""
+    with zipfile.ZipFile(path) as archive:
+        record = max(archive.infolist(), key=lambda record: record.file_size)
+    flip(path, record.header_offset + record.file_size // 2)
+    torch.load(path)
+
+
+def test_a_missing_restore_file_is_named_and_nothing_replaced(save_dir, data_bin, train_electra):
+    before = read_all(save_dir)
+    missing = save_dir / "checkpoint_1_3.pt"
+    refused = train_electra(data_bin, save_dir, "--restore-file", missing, check=False)
+    assert refused.returncode != 0
+    last = refused.output.strip().splitlines()[-1]
+    assert f"--restore-file {missing} does not exist" in last
+    assert f"goes on from {save_dir / 'checkpoint_last.pt'}" in last
+    assert read_all(save_dir) == before
+
+
+@pytest.fixture
+def options(save_dir):
+    """fairseq's CheckpointConfig for `save_dir`."""
+    return CheckpointConfig(save_dir=str(save_dir))
+
+
+def test_a_missing_restore_file_has_the_newest_whole_one_offered(save_dir, options):
+    options.restore_file = "elsewhere/typo.pt"
+    last = save_dir / "checkpoint_last.pt"
+    last.write_bytes(last.read_bytes()[:5000])
+    flip_a_weight(save_dir / "checkpoint_1_4.pt")
+    with pytest.raises(ValueError, match=r"typo.pt does not .* --restore-file .*/checkpoint_1_2"):
+        choose_checkpoint(options, "")
+    for path in save_dir.glob("*.pt"):
+        path.unlink()
+    with pytest.raises(ValueError, match=rf"typo.pt does not exist. {save_dir} has no whole"):
+        choose_checkpoint(options, "")
+
+
+def test_only_damaged_ones_are_named_and_not_replaced(save_dir, data_bin, train_electra):
+    (save_dir / "checkpoint_last.pt").unlink()
+    for path in save_dir.glob("*.pt"):
+        path.write_bytes(path.read_bytes()[:5000])
+    before = read_all(save_dir)
+    refused = train_electra(data_bin, save_dir, check=False)
+    assert refused.returncode != 0
+    last = refused.output.strip().splitlines()[-1]
+    assert f"no checkpoint in {save_dir} is whole" in last
+    for name in before:
+        assert f"{save_dir / name} (its end is missing)" in last
+    assert "another --save-dir" in last
+    assert read_all(save_dir) == before
+
+
+def test_a_damaged_newest_one_is_named_where_an_older_one_is_used(save_dir, options, caplog):
+    (save_dir / "checkpoint_last.pt").unlink()
+    flip_a_weight(save_dir / "checkpoint_1_4.pt")
+    assert choose_checkpoint(options, "") == str(save_dir / "checkpoint_1_2.pt")
+    assert f"damaged: {save_dir / 'checkpoint_1_4.pt'} (the checksum" in caplog.text
+
+
+def test_an_empty_save_dir_starts_anew(tmp_path):
+    assert choose_checkpoint(CheckpointConfig(save_dir=str(tmp_path)), "") == "checkpoint_last.pt"
+
+
+DAMAGES = {
+    "the checksum of": flip_a_weight,
+    "its end is missing": lambda path: path.write_bytes(path.read_bytes()[:5000]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_validation_names_a_damaged_one(save_dir, data_bin, run_command, damage):
+    path = save_dir / "checkpoint_1_4.pt"
+    DAMAGES[damage](path)
+    done = run_command(
+        *(sys.executable, "-m", "fairseq_cli.validate", data_bin, "--user-dir", USER_DIR),
+        *("--cpu", "--task", "electra", "--criterion", "electra", "--path", path),
+        *("--valid-subset", "valid", "--batch-size", 8),
+        check=False,
+    )
+    assert done.returncode != 0
+    assert f"the checkpoint {path} is damaged: {damage}" in done.output.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_the_hub_names_a_damaged_one(save_dir, data_bin, damage):
+    load = partial(ElectraModel.from_pretrained, str(save_dir), data_name_or_path=str(data_bin))
+    load(checkpoint_file="checkpoint_1_2.pt")
+    DAMAGES[damage](save_dir / "checkpoint_1_4.pt")
+    with pytest.raises(ValueError, match=rf"checkpoint_1_4\.pt is damaged: {damage}"):
+        load(checkpoint_file="checkpoint_1_4.pt")
+
+
+def test_a_file_that_was_checked_is_not_read_once_more(checkpoint, monkeypatch):
+    """Until it is written again."""
+    checks = []
+    testzip = zipfile.ZipFile.testzip
+    monkeypatch.setattr(zipfile.ZipFile, "testzip", lambda file: checks.append(1) or testzip(file))
+    assert find_damage(checkpoint) is None
+    load_whole(str(checkpoint))
+    with checkpoint.open("rb") as file:
+        load_whole(file)
+    assert len(checks) == 1
+    time.sleep(0.05)  # more than the grain of a file's time
+    flip(checkpoint, checkpoint.read_bytes().index(torch.ones(100).numpy().tobytes()) + 200)
+    with pytest.raises(ValueError, match="checksum"):
+        load_whole(str(checkpoint))
+
+
+def test_a_full_disk_is_said_without_what_is_free_after_the_clean_up(checkpoint, monkeypatch):
+    def fill(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfileobj", fill)
+    with pytest.raises(OSError, match=r"No space left on device\. The last good one is ") as full:
+        copy_whole(str(checkpoint), str(checkpoint.with_name("checkpoint_last.pt")))
+    assert full.value.errno == errno.ENOSPC

@@ -2,14 +2,19 @@
 
 import math
 import os
+import re
 import shutil
 import socket
+import sys
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from fairseq_electra.divergence import find_good
+from fairseq_electra import divergence
+from fairseq_electra.divergence import check_growth, find_good
+from tiny import TINY_OPTIONS, USER_DIR
 
 SEEDS = int(os.environ.get("SEEDS", "2"))
 UPDATES = int(os.environ.get("UPDATES", "20"))
@@ -112,3 +117,49 @@ def test_seeds_train_without_nan(data_bin, tmp_path, train_electra, seed, precis
     assert f'"num_updates": "{UPDATES}"' in done.output
     assert '"nan"' not in done.output
     assert find_good(tmp_path) is not None
+
+
+STRICT = """
+from fairseq_cli.train import cli_main
+from fairseq_electra import divergence
+divergence.LOOK_EVERY, divergence.DIVERGED = 10, 0.01
+cli_main()
+"""
+
+
+def test_a_loss_that_stays_high_stops_the_run(run_command, data_bin, tmp_path, train_electra):
+    """A good run counts as diverging here; what was saved before it did is named."""
+    options = ("--save-interval-updates", 10, "--total-num-update", 100, "--disable-validation")
+    train_electra(data_bin, tmp_path, "--max-update", 20, *options)
+    done = run_command(
+        *(sys.executable, "-c", STRICT, data_bin, "--user-dir", USER_DIR, "--cpu"),
+        *("--task", "electra", "--criterion", "electra", "--arch", "electra_tiny", *TINY_OPTIONS),
+        *("--optimizer", "electra_adam", "--lr-scheduler", "electra_decay", "--lr", "1e-3"),
+        *("--warmup-updates", 2, "--max-update", 60, "--clip-norm", 1.0, "--batch-size", 8),
+        *("--tokens-per-sample", 32, "--num-workers", 0, "--save-dir", tmp_path, *options),
+        check=False,
+    )
+    assert done.returncode == 1
+    last = done.output.strip().splitlines()[-1]
+    assert re.search(
+        r"stopped after update 50: it diverges\. Its loss, [\d.]+, is 0\.\d+ times", last
+    )
+    assert "more than 0.01 times that since update 20" in last
+    (saved,) = tmp_path.glob("checkpoint_*_20.pt")
+    assert f"The last good checkpoint is {saved}: go on from it" in last
+    assert "crash.pt" not in last
+
+
+def test_a_short_spike_does_not_stop_a_run(monkeypatch):
+    """Two looks in a row, one below, two again."""
+    monkeypatch.setattr(divergence, "advise", lambda good, folder: "")
+    trainer = SimpleNamespace(cfg=SimpleNamespace(checkpoint=SimpleNamespace(save_dir="none")))
+    updates = iter(range(50, 1000, 50))
+    trainer.get_num_updates = lambda: next(updates)
+    found = {}
+    monkeypatch.setattr(divergence.metrics, "get_meter", lambda group, name: found[name])
+    for times in (9.0, 9.0, 4.0, 9.0, 9.0):
+        found["_times_uninformed"] = found["loss"] = SimpleNamespace(avg=times)
+        check_growth(trainer)
+    with pytest.raises(FloatingPointError, match=r"after update 300.*since update 150"):
+        check_growth(trainer)

@@ -27,15 +27,21 @@ def free_port() -> int:
 
 
 def launch(data, save_dir, options, workers=1) -> list:
-    """Start the command of a run: one process, or as many as `workers` over gloo."""
-    command = run_options(data, save_dir, *options)
+    """Start the command of a run: one process, or as many as `workers` over gloo.
+
+    `data`: a data-bin, or a list of one for each worker.
+    """
     if workers == 1:
-        return [start(*command)]
+        return [start(*run_options(data, save_dir, *options))]
+    sources = data if isinstance(data, list) else [data] * workers
     spread = ("--distributed-world-size", workers)
     spread += ("--distributed-init-method", f"tcp://127.0.0.1:{free_port()}")
     spread += ("--distributed-no-spawn", "--distributed-backend", "gloo")
     spread += ("--ddp-backend", "legacy_ddp")
-    return [start(*command, *spread, "--distributed-rank", rank) for rank in range(workers)]
+    return [
+        start(*run_options(source, save_dir, *options), *spread, "--distributed-rank", rank)
+        for rank, source in enumerate(sources)
+    ]
 
 
 def finish(commands) -> str:

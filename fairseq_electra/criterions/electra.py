@@ -84,8 +84,11 @@ class ElectraCriterion(FairseqCriterion):
             disc_loss = disc_loss * (ntokens / is_judged.sum().clamp(min=1))
         loss = self.gen_weight * gen_loss * (ntokens / npicked) + self.disc_weight * disc_loss
 
+        uninformed = self.gen_weight * math.log(output.gen_logits.size(-1))
+        uninformed += self.disc_weight * math.log(2)  # even odds
         logging_output = {
             "loss": loss.detach(),
+            "uninformed": ntokens * uninformed,
             "gen_loss": gen_loss.detach(),
             "disc_loss": disc_loss.detach(),
             "ntokens": ntokens,
@@ -102,10 +105,14 @@ class ElectraCriterion(FairseqCriterion):
         """Log the metrics of all workers' batches: sums are divided only here."""
         total = {
             key: sum(log.get(key, 0) for log in logging_outputs)
-            for key in ("loss", "gen_loss", "disc_loss", "ntokens", "npicked")
+            for key in ("loss", "gen_loss", "disc_loss", "uninformed", "ntokens", "npicked")
         }
         ntokens, npicked = total["ntokens"], max(total["npicked"], 1)
         metrics.log_scalar("loss", total["loss"] / max(ntokens, 1), ntokens, round=4)
+        # what divergence.py stops a run by
+        metrics.log_scalar(
+            "_times_uninformed", total["loss"] / max(total["uninformed"], 1e-9), ntokens
+        )
         metrics.log_scalar("disc_loss", total["disc_loss"] / max(ntokens, 1), ntokens, round=4)
         metrics.log_scalar("gen_loss", total["gen_loss"] / npicked, npicked, round=4)
         for key in ("masked_acc", "sampled_acc"):

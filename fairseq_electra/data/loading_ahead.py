@@ -1,10 +1,19 @@
 """End fairseq's threads that load batches ahead (`--data-buffer-size`) when nobody waits for them.
 
-`compat.stop_loading_ahead` calls these functions.
+`compat.py` calls these functions.
 """
 
+import functools
+import logging
+import shutil
 import sys
 import time
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+SHARED_MEMORY = Path("/dev/shm")
+NEEDED_MIB = 16  # of it for each process, for the few batches that it has ready
 
 LONGEST_STOP = 10.0  # seconds that the end of the program waits for a batch that is being made
 
@@ -31,3 +40,26 @@ def join_consumers(consumers) -> None:
         stop_consumer(consumer)
     for consumer in list(consumers):
         consumer.join(max(0.0, deadline - time.monotonic()))
+
+
+def check_shared_memory(processes: int) -> None:
+    """Warn, once, if batches of so many loading processes may not fit the shared memory.
+
+    A process that finds it full loses the batch, and the training waits for it for ever.
+    """
+    if processes > 0 and SHARED_MEMORY.is_dir():
+        free = shutil.disk_usage(SHARED_MEMORY).free >> 20
+        if free < NEEDED_MIB * processes:
+            warn_of_memory(free, processes)
+
+
+@functools.cache
+def warn_of_memory(free: int, processes: int) -> None:
+    logger.warning(
+        "%s has %d MiB free: the batches of --num-workers %d pass through it, and a training "
+        "hangs where they do not fit. Enlarge it (docker run --shm-size 1g) or give "
+        "--num-workers 0",
+        SHARED_MEMORY,
+        free,
+        processes,
+    )

@@ -1,10 +1,14 @@
 """Workers among several: losses to 1e-5, uneven shards, dropout, and workers that are lost."""
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import stat
+import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -122,6 +126,38 @@ def test_a_damaged_checkpoint_is_refused_by_all_workers(data_bin, tmp_path):
     for command in launch(data_bin, tmp_path, ("--max-update", 4, "--batch-size", 4), 2):
         assert command.wait(LONGEST) == 1
         assert f"{last} is damaged" in command.output.strip().splitlines()[-1]
+
+
+def test_a_worker_that_fails_before_it_trains_ends_the_other(data_bin, tmp_path):
+    """It alone has a damaged file, as on a machine with a copy of its own."""
+    damaged = tmp_path / "damaged"
+    shutil.copytree(data_bin, damaged)
+    (damaged / "valid.bin").write_bytes((damaged / "valid.bin").read_bytes()[:-2])
+    first, second = launch([data_bin, damaged], tmp_path / "run", (), 2)
+    assert second.wait(LONGEST) == 1 and "valid.bin has" in second.output.splitlines()[-1]
+    ended = time.monotonic()
+    assert first.wait(LONGEST) == 1
+    assert "worker 0 of 2 stops: another worker died" in first.output.strip().splitlines()[-1]
+    assert time.monotonic() - ended < 300  # torch would wait for 1800 s
+
+
+def test_a_killed_loader_process_is_explained(data_bin, tmp_path):
+    options = ("--num-workers", 2, "--max-update", 100_000, "--log-interval", 1)
+    (command,) = launch(data_bin, tmp_path, options)
+    wait_for(lambda: '"num_updates": "3"' in command.output or None, LONGEST)
+    while command.poll() is None:  # each epoch has two of its own
+        for child in list_children(command.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        time.sleep(0.2)
+    last = command.output.strip().splitlines()[-1]
+    assert "a process that loads data (--num-workers 2) ended" in last
+    assert f"it resumes from the last checkpoint in --save-dir {tmp_path}" in last
+
+
+def list_children(pid: int) -> list:
+    paths = Path(f"/proc/{pid}/task").glob("*/children")  # the thread that loads ahead starts them
+    return [int(child) for path in paths for child in path.read_text().split()]
 
 
 def test_other_errors_are_not_explained_away():
