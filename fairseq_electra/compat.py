@@ -44,6 +44,7 @@ from fairseq_electra.data.data_files import check_data
 from fairseq_electra.data.loading_ahead import check_shared_memory, join_consumers, same_dataset
 from fairseq_electra.divergence import check_growth, describe_stop
 from fairseq_electra.launch import check_not_separate, join_processes
+from fairseq_electra.option_checks import check_options
 from fairseq_electra.resuming import agree_on_checkpoint, resume_log_interval, stop_if_complete
 
 MAX_SHOWN_ELEMENTS = 8
@@ -187,7 +188,8 @@ def load_epochs_anew() -> None:
         return
 
     def get_batch_iterator(self, *args, **kwargs):
-        has_option = "reuse_dataloader" in self.cfg  # getattr would keep this frame and the loader
+        # getattr would keep this frame and the loader; older tasks, as sentence_ranking, have none
+        has_option = self.cfg is not None and "reuse_dataloader" in self.cfg
         batches = original(self, *args, **kwargs)
         if not has_option:
             batches.reuse_dataloader = False
@@ -378,6 +380,25 @@ def join_launched_processes() -> None:
     distributed_utils.infer_init_method = infer_init_method
 
 
+def check_options_first() -> None:
+    """Refuse values of fairseq's options that it would end badly on (option_checks.py).
+
+    `--required-batch-size-multiple 0` ends the process by a signal, `--batch-size 0` is no limit,
+    `--update-freq 0` a ZeroDivisionError, half precision on the CPU an error about a TPU.
+    Needed by every fairseq to date.
+    """
+    original = Trainer.__init__
+    if getattr(original, "checks_options", False):
+        return
+
+    def __init__(self, cfg, *args, **kwargs):
+        check_options(cfg, torch.cuda.is_available())
+        original(self, cfg, *args, **kwargs)
+
+    __init__.checks_options = True
+    Trainer.__init__ = __init__
+
+
 def refuse_separate_copies() -> None:
     """Refuse to train copies also where `join_launched_processes` comes too late.
 
@@ -565,34 +586,6 @@ def unscale_once() -> None:
     AMPOptimizer.step = step
 
 
-def refuse_half_on_cpu() -> None:
-    """Say that fairseq's --fp16 and --bf16 need a GPU, and what does not.
-
-    --bf16 would take a TPU, "'NoneType' object has no attribute 'xla_device'", and --fp16 ends in
-    torch's "not compiled with CUDA enabled".
-    Needed by every fairseq to date.
-    """
-    original = Trainer.__init__
-    if getattr(original, "refuses_half", False):
-        return
-
-    def __init__(self, cfg, *args, **kwargs):
-        check_half(cfg.common, torch.cuda.is_available())
-        original(self, cfg, *args, **kwargs)
-
-    __init__.refuses_half = True
-    Trainer.__init__ = __init__
-
-
-def check_half(common, has_gpu: bool) -> None:
-    """ValueError for fairseq's half precision where it does not train in it."""
-    option = next((name for name in ("fp16", "bf16") if getattr(common, name)), None)
-    if option is not None and fairseq_utils.xm is None and (common.cpu or not has_gpu):
-        raise ValueError(
-            f"--{option} needs a GPU in fairseq. Available on the CPU: --precision bf16"
-        )
-
-
 CHANGES = (
     allow_checkpoint_classes,
     guard_checkpoints,
@@ -609,7 +602,8 @@ CHANGES = (
     broadcast_objects,
     keep_place_with_other_workers,
     join_launched_processes,
-    refuse_separate_copies,
+    check_options_first,
+    refuse_separate_copies,  # around the one before: it is asked first
     explain_lost_workers,
     meet_before_data,
     end_without_heartbeat,
@@ -618,7 +612,6 @@ CHANGES = (
     average_numbers_only,
     read_device_once,
     unscale_once,
-    refuse_half_on_cpu,
 )
 
 

@@ -16,6 +16,8 @@ fi
 source "$(dirname "$0")/env.sh"
 FINETUNE_BATCH=${BATCH:-32}
 source "$ROOT/scripts/sizes.sh"
+check_count BATCH "$FINETUNE_BATCH"
+check_count EPOCHS "${EPOCHS:-3}"
 TASK=$1 SAVE_DIR=$2 CHECKPOINT=$3
 shift 3
 
@@ -45,8 +47,7 @@ else
         --num-classes "$CLASSES" --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric
     )
 fi
-EXAMPLES=$("$PYTHON" -c 'import sys; from fairseq.data.indexed_dataset import MMapIndexedDataset
-print(len(MMapIndexedDataset(sys.argv[1])))' "$TASK/input0/train" 2> /dev/null)
+EXAMPLES=$("$PYTHON" "$ROOT/scripts/count_examples.py" "$TASK/input0/train")
 UPDATES=$(((EXAMPLES + FINETUNE_BATCH - 1) / FINETUNE_BATCH * ${EPOCHS:-3}))
 
 train "$TASK" --user-dir "$ROOT/fairseq_electra" --save-dir "$SAVE_DIR" \

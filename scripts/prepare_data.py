@@ -120,9 +120,21 @@ def prepare(args: argparse.Namespace) -> Tuple[Tokenizer, Counts]:
                 "held out: put blank lines between "
                 "documents, or name validation text with --valid FILE"
             )
+        check_pieces(args, counts)
         print("binarizing ...", flush=True)
         binarize(pieces_dir, folder / "dict.txt", folder, args.workers)
     return tokenizer, counts
+
+
+def check_pieces(args: argparse.Namespace, counts: Counts) -> None:
+    """ValueError for a split in whose text the tokenizer found nothing, as control characters."""
+    files = {"train": args.raw_files, "valid": args.valid or args.raw_files, "test": args.test}
+    for split, documents in counts.documents.items():
+        if documents and not counts.pieces[split]:
+            raise ValueError(
+                f"{', '.join(map(str, files[split]))}: the {split} text has no pieces: it holds "
+                "only characters that the tokenizer leaves out, such as control characters"
+            )
 
 
 def describe(args: argparse.Namespace, tokenizer: Tokenizer, counts: Counts) -> str:

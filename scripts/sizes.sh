@@ -25,6 +25,14 @@ case $SIZE in
     *) echo "SIZE must be tiny, small, base or large, not '$SIZE'" >&2 && exit 2 ;;
 esac
 
+# Ends unless the value of a variable is a whole number from 1 on.
+check_count() {
+    if ! [[ $2 =~ ^[1-9][0-9]{0,8}$ ]]; then
+        echo "$1 must be a whole number from 1 on, not '$2'" >&2
+        exit 2
+    fi
+}
+
 check_arguments() {
     if [ $# -lt 2 ] || [ "${1#-}" != "$1" ] || [ "${2#-}" != "$2" ]; then
         echo "usage: SIZE=$SIZE $0 DATA_BIN SAVE_DIR [fairseq-train options]" >&2
@@ -35,6 +43,8 @@ check_arguments() {
         exit 2
     fi
 }
+
+check_count MICRO_BATCH "${MICRO_BATCH:-1}"
 
 # GPUs, what they compute in, MB of memory of one
 read -r GPUS PRECISION GPU_MB <<< "$("$PYTHON" -c '

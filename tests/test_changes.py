@@ -29,6 +29,7 @@ FAILS_WITHOUT = {
         "test_compat.py::test_another_number_of_workers_goes_on_at_the_same_sentence"
     ),
     "join_launched_processes": "test_compat.py::test_a_process_of_torchrun_needs_no_gpu",
+    "check_options_first": "test_compat.py::test_half_precision_on_the_cpu_is_refused[fp16]",
     "refuse_separate_copies": "reliability/test_workers.py::test_a_trainer_of_a_copy_is_refused",
     "explain_lost_workers": (
         "reliability/test_workers.py::test_a_lost_worker_is_explained_and_nothing_is_saved"
@@ -44,7 +45,6 @@ FAILS_WITHOUT = {
     "average_numbers_only": "test_compat.py::test_averaged_weights_keep_the_fingerprint",
     "read_device_once": "test_compat.py::test_an_update_reads_one_number_off_the_device",
     "unscale_once": "optim/test_float16.py::test_amp_divides_by_the_scale_once[electra_adam]",
-    "refuse_half_on_cpu": "test_compat.py::test_half_precision_on_the_cpu_is_refused[fp16]",
 }
 
 

@@ -16,6 +16,7 @@ from typing import List, Optional
 
 from fairseq_electra.conversion.checkpoint_file import write_checkpoint
 from fairseq_electra.conversion.networks import Converted
+from fairseq_electra.conversion.writing import name_failure
 from fairseq_electra.data.tokenizer import Tokenizer
 from fairseq_electra.new_folder import new_folder
 
@@ -26,11 +27,12 @@ def write_model(
     folder: Path, out_dir: Path, converted: Converted, tokenizer: Optional[Tokenizer]
 ) -> List[str]:
     """Write checkpoint.pt, dict.txt and the tokenizer; lines on what is in them."""
-    if tokenizer is not None:
-        tokenizer.save(folder)
     words = converted.dictionary.symbols[4:-1]
     lines = "".join(f"{word} 1\n" for word in words)
-    (folder / "dict.txt").write_text(lines, encoding="utf-8")
+    with name_failure(folder):
+        if tokenizer is not None:
+            tokenizer.save(folder)
+        (folder / "dict.txt").write_text(lines, encoding="utf-8")
     data = out_dir.resolve()
     write_checkpoint(folder / "checkpoint.pt", converted.cfg, converted.tensors, data)
     return [*converted.notes, describe_sizes(converted)]
@@ -133,11 +135,19 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
+def convert(args: argparse.Namespace) -> List[str]:
+    """Make args.out_dir; lines on what is in it. A file that fails is named by its final place."""
+    with new_folder(args.out_dir) as folder:
+        try:
+            return args.run(args, folder)
+        except OSError as error:
+            raise OSError(str(error).replace(str(folder), str(args.out_dir))) from error
+
+
 def main(argv: Optional[List[str]] = None) -> None:
     args = parse_args(argv)
     try:
-        with new_folder(args.out_dir) as folder:
-            lines = args.run(args, folder)
+        lines = convert(args)
     except (ValueError, OSError) as error:
         raise SystemExit(f"conversion: {error}") from None
     print("\n".join(lines))

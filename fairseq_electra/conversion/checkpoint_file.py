@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from fairseq_electra.checkpoint_files import find_damage
+from fairseq_electra.conversion.writing import write_torch
 from fairseq_electra.models.electra_config import (
     ElectraConfig,
     check_config,
@@ -146,4 +147,4 @@ def write_checkpoint(
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}},
         "last_optimizer_state": None,
     }
-    torch.save(state, path)
+    write_torch(state, path)

@@ -51,6 +51,7 @@ from fairseq_electra.conversion.vocabulary import (
     load_dictionary,
     reorder_words,
 )
+from fairseq_electra.conversion.writing import name_failure, write_safetensors
 from fairseq_electra.data.tokenizer import INFO_FILE, Tokenizer, load_tokenizer
 from fairseq_electra.models.electra_config import ElectraConfig, discriminator_encoder_size
 
@@ -316,12 +317,10 @@ def write_folder(
     folder: Path, config: Dict[str, Any], tensors: Dict[str, Tensor], source: Source
 ) -> None:
     """Write config.json, model.safetensors and the tokenizer."""
-    try:
-        from safetensors.torch import save_file
-    except ImportError:
-        raise ValueError("safetensors is not installed: pip install '.[hf]'") from None
     folder.mkdir()
     config["dtype"] = str(tensors[WORD_TABLE].dtype).removeprefix("torch.")
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    write_tokenizer(folder, source.tokenizer, source.words, source.cfg.max_positions)
+    with name_failure(folder / "config.json"):
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_safetensors(tensors, folder / WEIGHTS)
+    with name_failure(folder):
+        write_tokenizer(folder, source.tokenizer, source.words, source.cfg.max_positions)

@@ -44,7 +44,26 @@ class LengthDataset(FairseqDataset):
 
         fairseq drops its last batch where --required-batch-size-multiple (8) does not divide it:
         held-out data would go uncounted, and a small data set would be empty.
+
+        Raises:
+            ValueError: if no sentence is left, or one is longer than a batch may be.
         """
+        if len(self) and not len(indices):
+            raise ValueError(self._describe_nothing())
+        most = limits.get("max_tokens")
+        longest = self._sizes[indices].max(initial=0)
+        if most is not None and longest > most:  # in a validation, from which none is left out
+            raise ValueError(
+                f"a sentence of {longest} tokens is longer than --max-tokens or --max-tokens-valid "
+                f"{most}: raise it, or lower --tokens-per-sample"
+            )
         batches = list(super().batch_by_size(indices, **limits))
         rest = indices[sum(len(batch) for batch in batches) :]
         return [*batches, rest] if len(rest) else batches
+
+    def _describe_nothing(self) -> str:
+        return (
+            f"none of the {len(self)} sentences fits: the shortest has {self._sizes.min()} tokens, "
+            "more than --max-tokens (of a batch) or --max-positions (of the model) allows: raise "
+            "them, or lower --tokens-per-sample"
+        )

@@ -5,6 +5,7 @@ Data, blocks and dictionary are those of fairseq's `masked_lm`; only what is pic
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import List
 
 from fairseq import utils
 from fairseq.data import data_utils
@@ -14,8 +15,11 @@ from fairseq.tasks.language_modeling import SAMPLE_BREAK_MODE_CHOICES, SHORTEN_M
 from fairseq.tasks.masked_lm import MaskedLMTask
 from omegaconf import II, MISSING
 
+from fairseq_electra.criterions.electra import ElectraCriterion
 from fairseq_electra.data.pick_dataset import PickDataset, max_picks
 from fairseq_electra.data.sentence_pair_dataset import SentencePairDataset
+from fairseq_electra.data.shards import check_dictionaries
+from fairseq_electra.models.electra import ElectraModel
 from fairseq_electra.modules.compiling import choose_lengths
 
 PREPARE = "make it with scripts/prepare_data.sh or fairseq-preprocess --only-source"
@@ -74,20 +78,18 @@ class ElectraTask(MaskedLMTask):
         """Read the dictionary.
 
         Raises:
-            ValueError: if an option has no meaning.
-            FileNotFoundError: if the first data directory has no dict.txt.
+            ValueError: if an option has no meaning, or data directories have different words.
+            FileNotFoundError: if a data directory has no dict.txt.
         """
         check_options(cfg)
-        first = Path(utils.split_paths(cfg.data)[0])
-        if not (first / "dict.txt").is_file():
-            raise FileNotFoundError(f"no dict.txt in {first}: not a data directory; {PREPARE}")
+        check_dictionaries(list_shards(cfg.data), PREPARE)
         return super().setup_task(cfg, **kwargs)
 
     def build_model(self, cfg, from_checkpoint: bool = False):
         """Build the model.
 
         Raises:
-            ValueError: if blocks would be longer than its positions.
+            ValueError: if blocks would be longer than its positions, or it is not ELECTRA.
         """
         positions = getattr(cfg, "max_positions", None)
         if positions is not None and self.cfg.tokens_per_sample > positions:
@@ -97,15 +99,36 @@ class ElectraTask(MaskedLMTask):
             )
         if str(getattr(cfg, "compile", "none")) != "none":
             self.lengths = choose_lengths(self.cfg.tokens_per_sample)
-        return super().build_model(cfg, from_checkpoint)
+        model = super().build_model(cfg, from_checkpoint)
+        if not isinstance(model, ElectraModel):
+            raise ValueError(
+                f"--task electra cannot train {type(model).__name__}: give --arch electra_small, "
+                "electra_base or electra_large, or another model's own --task"
+            )
+        return model
+
+    def build_criterion(self, cfg, *args, **kwargs):
+        """Build the criterion; ValueError if it is not ELECTRA's."""
+        criterion = super().build_criterion(cfg, *args, **kwargs)
+        if not isinstance(criterion, ElectraCriterion):
+            raise ValueError(
+                f"--task electra has no data for {type(criterion).__name__}: give --criterion "
+                "electra, or another criterion's own --task"
+            )
+        return criterion
 
     def load_dataset(self, split: str, epoch: int = 1, combine: bool = False, **kwargs) -> None:
         """Load a split and pick in it.
+
+        The first time also look at the training texts of later epochs.
 
         Raises:
             FileNotFoundError, ValueError: if the split is missing or empty.
         """
         check_split(self._split_path(split, epoch))
+        if split == "train" and split not in self.datasets:
+            for shard in list_shards(self.cfg.data):
+                check_split(shard / split)
         if self.cfg.sentence_pairs:
             dataset = self._load_sentence_pairs(split, epoch, combine)
         else:
@@ -122,8 +145,8 @@ class ElectraTask(MaskedLMTask):
         )
 
     def _split_path(self, split: str, epoch: int) -> Path:
-        paths = utils.split_paths(self.cfg.data)
-        return Path(paths[(epoch - 1) % len(paths)]) / split
+        shards = list_shards(self.cfg.data)
+        return shards[(epoch - 1) % len(shards)] / split
 
     def _load_sentence_pairs(self, split: str, epoch: int, combine: bool) -> SentencePairDataset:
         lines = data_utils.load_indexed_dataset(
@@ -135,6 +158,11 @@ class ElectraTask(MaskedLMTask):
 
     def begin_epoch(self, epoch: int, model) -> None:
         """Nothing to do; masked_lm's needs a model of fairseq main."""
+
+
+def list_shards(data: str) -> List[Path]:
+    """The data directories that take turns."""
+    return [Path(path) for path in utils.split_paths(data)]
 
 
 def check_options(cfg: ElectraTaskConfig) -> None:

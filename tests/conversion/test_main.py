@@ -115,6 +115,22 @@ def test_an_error_is_one_line(tmp_path, run_command):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("limit", [20, 60])  # KiB of a file
+@pytest.mark.parametrize("command", ["export-hf", "import-hf"])
+def test_a_full_disk_is_named_and_leaves_nothing(trained, tmp_path, run_command, command, limit):
+    """As `ulimit -f` imitates it, on which a write fails as on a full disk."""
+    checkpoint, hf = trained
+    source = checkpoint if command == "export-hf" else hf / "discriminator"
+    shell = f'ulimit -f {limit}; exec "$0" "$@"'
+    out = tmp_path / "out"
+    done = run_command(*("bash", "-c", shell, *CONVERT, command, source, out), check=False)
+    assert done.returncode == 1
+    (line,) = done.output.splitlines()
+    assert line.startswith(f"conversion: {out}")
+    assert " could not be written: " in line and "File too large" in line
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("command", ["export-hf", "import-hf", "import-tf", "import-roberta"])
 def test_help(command, capsys):
     with pytest.raises(SystemExit, match="0"):

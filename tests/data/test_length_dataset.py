@@ -50,3 +50,19 @@ def test_batches_hold_every_item_by_length(multiple):
     assert sorted(np.concatenate(batches)) == list(range(50))
     lengths = SIZES[np.concatenate(batches)]
     assert (lengths[:-1] <= lengths[1:]).all()
+
+
+def test_sentences_that_are_all_too_long():
+    with pytest.raises(ValueError, match="none of the 50 sentences fits: the shortest has 3 "):
+        Numbers(SIZES).batch_by_size(np.array([], dtype=int), required_batch_size_multiple=8)
+
+
+def test_a_sentence_longer_than_a_batch():
+    dataset = Numbers(SIZES)
+    with pytest.raises(ValueError, match=r"of 5 tokens is longer than --max-tokens or .*-valid 4"):
+        dataset.batch_by_size(dataset.ordered_indices(), max_tokens=4)
+
+
+def test_no_data_makes_no_batches():
+    none = np.array([], dtype=int)
+    assert Numbers(none).batch_by_size(none) == []

@@ -11,10 +11,13 @@ import re
 from collections import Counter
 
 import pytest
+from fairseq.dataclass.configs import FairseqConfig
+from omegaconf import OmegaConf
 
 from commands import start
 from fairseq_electra.criterions.electra import ElectraCriterionConfig, check_weights
 from fairseq_electra.models.electra_config import ElectraConfig, check_config
+from fairseq_electra.option_checks import check_options
 from tiny import TINY, TINY_OPTIONS, USER_DIR
 
 VALUES = int(os.environ.get("VALUES", 4))
@@ -104,6 +107,67 @@ def test_weights(name):
 def test_two_weights_of_0():
     with pytest.raises(ValueError, match="both 0"):
         check_weights(ElectraCriterionConfig(gen_weight=0.0, disc_weight=0.0))
+
+
+@pytest.mark.parametrize(
+    ("section", "option", "wrong", "right"),
+    [
+        ("dataset", "required_batch_size_multiple", (0, -1), (1, 8)),
+        ("dataset", "batch_size", (0, -1), (1, None)),
+        ("dataset", "batch_size_valid", (0, -1), (1, None)),
+        ("dataset", "max_tokens", (0, -1), (1, None)),
+        ("dataset", "max_tokens_valid", (0, -1), (1, None)),
+        ("dataset", "max_valid_steps", (-1,), (0, 5, None)),
+        ("common", "log_interval", (0, -1), (1,)),
+        ("optimization", "update_freq", ([0], [-2], [1, 0]), ([1], [2, 4])),
+        ("optimization", "clip_norm", (math.nan, -1.0), (0.0, 1.0, math.inf)),
+        ("optimization", "lr", ([-1.0], [math.nan], [math.inf], [1e-3, -1.0]), ([0.0], [1e30])),
+    ],
+)
+def test_fairseqs_own_options(section, option, wrong, right):
+    cfg = OmegaConf.structured(FairseqConfig)
+    for value in right:
+        cfg[section][option] = value
+        check_options(cfg, has_gpu=False)
+    for value in wrong:
+        cfg[section][option] = value
+        with pytest.raises(ValueError, match=f"--{option.replace('_', '-')} must be a .* from "):
+            check_options(cfg, has_gpu=False)
+
+
+@pytest.mark.parametrize("option", ["--required-batch-size-multiple=0", "--update-freq=-2"])
+def test_they_are_refused_before_training(data_bin, tmp_path, option):
+    """The first ended the process by a signal, the second in an error about `__len__`."""
+    status, output = train(data_bin, tmp_path, option)
+    name = option.partition("=")[0]
+    assert judge(name, status, output) == "clear error"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--max-tokens", 10), "none of the [0-9]+ sentences fits"),
+        (("--criterion", "masked_lm"), "give --criterion electra"),
+    ],
+)
+def test_what_does_not_fit_the_task(data_bin, tmp_path, options, words):
+    status, output = train(data_bin, tmp_path, *options)
+    assert status == 1
+    last = output.strip().splitlines()[-1]
+    assert re.match("ValueError: ", last) and re.search(words, last), last
+
+
+def test_a_model_that_does_not_fit_the_task(data_bin, tmp_path):
+    sizes = ("--encoder-layers", 1, "--encoder-embed-dim", 32, "--encoder-attention-heads", 2)
+    command = start(
+        *("fairseq_cli.train", data_bin, "--user-dir", USER_DIR, "--cpu", "--task", "electra"),
+        *("--criterion", "electra", "--arch", "roberta_base", *sizes, "--max-positions", 32),
+        *("--optimizer", "electra_adam", "--lr", "1e-3", "--tokens-per-sample", 32),
+        *("--batch-size", 8, "--max-update", 1, "--no-save", "--save-dir", tmp_path),
+    )
+    assert command.wait(LIMIT) == 1
+    last = command.output.strip().splitlines()[-1]
+    assert "ValueError: --task electra cannot train RobertaModel: give --arch electra_small" in last
 
 
 def test_a_model_that_has_diverged_is_no_index_error(data_bin, tmp_path):

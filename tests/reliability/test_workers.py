@@ -211,6 +211,5 @@ def test_a_trainer_of_a_copy_is_refused(monkeypatch, environ):
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     spread = SimpleNamespace(distributed_world_size=1)
-    common = SimpleNamespace(fp16=False, bf16=False)
     with pytest.raises(ValueError, match="has started 2"):
-        Trainer(SimpleNamespace(distributed_training=spread, common=common), None, None, None)
+        Trainer(SimpleNamespace(distributed_training=spread), None, None, None)

@@ -184,3 +184,15 @@ def test_the_shell_command(tmp_path, raw, vocab):
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert read_split(tmp_path / "bin", "valid")[0] == make_documents(1)[0]
+
+
+@pytest.mark.parametrize("option", [(), ("--valid",), ("--test",)])
+def test_text_without_pieces_is_refused(tmp_path, raw, vocab, prepare, option):
+    """Control characters: it would be a data-bin of <unk> alone."""
+    empty = tmp_path / "control.txt"
+    empty.write_text("\x01\x02\n\x03\n\n" * 150)
+    files = (*option, empty, raw) if option else (empty,)
+    output = prepare(tmp_path / "bin", *files, "--vocab", vocab)
+    split = option[0][2:] if option else "valid"  # the first document is held out
+    assert f"{empty}: the {split} text has no pieces" in output
+    assert not (tmp_path / "bin").exists()

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -126,6 +127,44 @@ def test_sizes_and_batches_that_do_not_exist_are_named(folder, tmp_path):
     assert "SIZE must be tiny, small, base or large, not 'huge'" in done.stdout
     done = run_script(*arguments, check=False, SIZE="tiny", MICRO_BATCH="5")
     assert "a batch of 16 does not divide into 1 device(s) x MICRO_BATCH=5" in done.stdout
+    assert not (tmp_path / "save").exists()
+
+
+@pytest.mark.parametrize("value", ["0", "-4", "abc", "08", "1.5"])
+def test_batches_that_are_no_number_are_named(folder, tmp_path, value):
+    done = run_script(
+        *("pretrain.sh", folder / "bin", tmp_path / "save"),
+        check=False,
+        SIZE="tiny",
+        MICRO_BATCH=value,
+    )
+    assert done.returncode == 2
+    assert done.stdout == f"MICRO_BATCH must be a whole number from 1 on, not '{value}'\n"
+    for name in ("BATCH", "EPOCHS"):
+        arguments = ("finetune.sh", folder / "task-bin", tmp_path / "save", "none")
+        done = run_script(*arguments, check=False, **{name: value})
+        assert done.returncode == 2
+        assert done.stdout == f"{name} must be a whole number from 1 on, not '{value}'\n"
+    assert not (tmp_path / "save").exists()
+
+
+@pytest.mark.parametrize("damage", ["cut", "missing"])
+@pytest.mark.parametrize("part", ["idx", "bin"])
+def test_fine_tuning_on_damaged_texts_names_the_file(folder, tmp_path, part, damage):
+    """It has to count them before fairseq-train begins."""
+    shutil.copytree(folder / "task-bin", tmp_path / "task-bin")
+    path = tmp_path / "task-bin" / "input0" / f"train.{part}"
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:100])
+    else:
+        path.unlink()
+    done = run_script(
+        "finetune.sh", tmp_path / "task-bin", tmp_path / "save", "none", check=False, SIZE="tiny"
+    )
+    assert done.returncode != 0
+    last = done.stdout.splitlines()[-1]
+    said = f"{path} " if damage == "cut" else f"no {path.name} in {path.parent}; make it with"
+    assert last.startswith(f"finetune.sh: {said}"), last
     assert not (tmp_path / "save").exists()
 
 

@@ -254,3 +254,54 @@ def test_another_dictionary_is_named(trained, data_bin, tmp_path, train_electra)
         done = train_electra(tmp_path / "bin", save_dir, "--max-update", 9, check=False)
         fails_with(done, "the checkpoint was trained with another dictionary", "--tokenizer")
         assert (save_dir / "checkpoint_last.pt").read_bytes() == before
+
+
+def copy_shards(data_bin, folder):
+    """Two data directories of the same words, and their names as `data` takes them."""
+    shards = [folder / "a", folder / "b"]
+    for shard in shards:
+        shutil.copytree(data_bin, shard)
+    return shards, ":".join(map(str, shards))
+
+
+def test_shards_of_the_same_words_take_turns(data_bin, tmp_path):
+    """Their counts may differ; the epoch decides whose text is read."""
+    (_, second), data = copy_shards(data_bin, tmp_path)
+    words = second / "dict.txt"
+    words.write_text(words.read_text().replace(" 1\n", " 7\n"))
+    for part in ("bin", "idx"):
+        shutil.copy(data_bin / f"valid.{part}", second / f"train.{part}")
+    task = ElectraTask.setup_task(ElectraTaskConfig(data=data, tokens_per_sample=32))
+    lengths = []
+    for epoch in (1, 2, 3):
+        task.load_dataset("train", epoch)
+        lengths.append(len(task.dataset("train")))
+    assert lengths[0] == lengths[2] > lengths[1]
+
+
+def test_shards_of_other_words_are_named(data_bin, tmp_path):
+    """Otherwise the second epoch trains on other words."""
+    (first, second), data = copy_shards(data_bin, tmp_path)
+    lines = (first / "dict.txt").read_text().splitlines(keepends=True)
+    swapped = [*lines[:2], lines[3], lines[2], *lines[4:]]
+    for changed, line in (swapped, 3), (lines[:-1], len(lines)), ([*lines, "x 1\n"], 41):
+        (second / "dict.txt").write_text("".join(changed))
+        words = f"{second}/dict.txt has other words than {first}/dict.txt, from line {line} on"
+        with pytest.raises(ValueError, match=words):
+            ElectraTask.setup_task(ElectraTaskConfig(data=data))
+
+
+def test_shards_that_are_not_there_are_named(data_bin, tmp_path):
+    (_, second), data = copy_shards(data_bin, tmp_path)
+    for name in ("train.idx", "train.bin"):
+        (second / name).unlink()
+        task = ElectraTask.setup_task(ElectraTaskConfig(data=data, tokens_per_sample=32))
+        with pytest.raises(FileNotFoundError, match=f"no {name} in {second}; make it with"):
+            task.load_dataset("train", 1)
+        task.load_dataset("valid", 1)  # fairseq reads the first one's alone
+    (second / "dict.txt").unlink()
+    with pytest.raises(FileNotFoundError, match=f"no dict.txt in {second}: not a data directory"):
+        ElectraTask.setup_task(ElectraTaskConfig(data=data))
+    shutil.rmtree(second)
+    with pytest.raises(FileNotFoundError, match=f"there is no data directory {second}; make it"):
+        ElectraTask.setup_task(ElectraTaskConfig(data=data))

@@ -1,0 +1,59 @@
+"""Values of fairseq's own options that no training can have meant: refused before it begins.
+
+`compat.check_options_first` calls `check_options` where fairseq makes its trainer.
+"""
+
+import math
+
+from fairseq import utils as fairseq_utils
+
+
+def check_options(cfg, has_gpu: bool) -> None:
+    """ValueError that names the option, and what is allowed, for a value without a meaning.
+
+    fairseq divides by some of them (`--required-batch-size-multiple 0` ends the process by a
+    signal), and takes others for "no limit" or trains on them backwards.
+
+    Args:
+        cfg: fairseq's whole configuration.
+    """
+    check_half(cfg.common, has_gpu)
+    for option, value, least in list_counts(cfg):
+        if value is not None and value < least:
+            raise ValueError(f"--{option} must be a whole number from {least} on, not {value}")
+    if not cfg.optimization.clip_norm >= 0:  # also NaN
+        raise ValueError(
+            "--clip-norm must be a number from 0 on (0: gradients are not clipped), not "
+            f"{cfg.optimization.clip_norm:g}"
+        )
+    for rate in cfg.optimization.lr:
+        if not 0 <= rate < math.inf:
+            raise ValueError(f"--lr must be a number from 0 on, not {rate:g}")
+
+
+def list_counts(cfg) -> list:
+    """Options that count something, their values (None: not given) and the least allowed."""
+    data = cfg.dataset
+    return [
+        ("required-batch-size-multiple", data.required_batch_size_multiple, 1),
+        ("batch-size", data.batch_size, 1),
+        ("batch-size-valid", data.batch_size_valid, 1),
+        ("max-tokens", data.max_tokens, 1),
+        ("max-tokens-valid", data.max_tokens_valid, 1),
+        ("max-valid-steps", data.max_valid_steps, 0),
+        ("log-interval", cfg.common.log_interval, 1),
+        *(("update-freq", number, 1) for number in cfg.optimization.update_freq),
+    ]
+
+
+def check_half(common, has_gpu: bool) -> None:
+    """ValueError for fairseq's half precision where it does not train in it.
+
+    --bf16 would take a TPU, "'NoneType' object has no attribute 'xla_device'", and --fp16 ends in
+    torch's "not compiled with CUDA enabled".
+    """
+    option = next((name for name in ("fp16", "bf16") if getattr(common, name)), None)
+    if option is not None and fairseq_utils.xm is None and (common.cpu or not has_gpu):
+        raise ValueError(
+            f"--{option} needs a GPU in fairseq. Available on the CPU: --precision bf16"
+        )
