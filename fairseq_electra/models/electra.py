@@ -77,13 +77,12 @@ class Generator(nn.Module):
         self.encoder = build_encoder(cfg, size, embedding_size)
         self.head = GeneratorHead(size.hidden, embedding_size, num_tokens)
 
-    def forward(self, tokens, token_types, padding, picked, shared: Embeddings) -> Tensor:
-        """Masked tokens (B, T) -> vocabulary logits at the picked positions (B, K, V).
-
-        `padding` is what the encoder takes beside embedded tokens, by name.
-        """
+    def forward(
+        self, tokens, token_types, padding_mask, picked, shared: Embeddings, places=None
+    ) -> Tensor:
+        """Masked tokens (B, T) -> vocabulary logits at the picked positions (B, K, V)."""
         embeddings = shared if self.embeddings is None else self.embeddings
-        features = self.encoder(embeddings(tokens, token_types), **padding)
+        features = self.encoder(embeddings(tokens, token_types), padding_mask, places=places)
         return self.head(gather_positions(features, picked), embeddings.embed_tokens.weight)
 
 
@@ -207,14 +206,17 @@ class ElectraModel(BaseFairseqModel):
             sampled_tokens: (B, K) to use instead of drawing them.
         """
         padding_mask = src_tokens.eq(self.pad_idx) if has_padding else None
-        padding = {"padding_mask": padding_mask, "places": places}
         gen_targets = src_tokens.gather(1, picked)
         masked = mask_tokens(src_tokens, picked, becomes_mask, self.mask_idx)
-        gen_logits = self.generator(masked, token_types, padding, picked, self.embeddings)
+        gen_logits = self.generator(
+            masked, token_types, padding_mask, picked, self.embeddings, places
+        )
         if sampled_tokens is None:
             sampled_tokens = self.sample(gen_logits, gen_targets, uniform)
         corrupted = corrupt_tokens(src_tokens, picked, picked_weights, sampled_tokens)
-        features = self.encoder(self.embeddings(corrupted, token_types), **padding)
+        features = self.encoder(
+            self.embeddings(corrupted, token_types), padding_mask, places=places
+        )
         return ElectraOutput(
             gen_logits=gen_logits,
             gen_targets=gen_targets,
