@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from benchmark import DTYPES, PEAK_SIDE, describe_machine, multiply, time_call
+from benchmark import PEAK_DTYPES, PEAK_SIDE, describe_machine, multiply
+from benchmark_timing import time_call
 
 ROUNDS = 7
 
@@ -20,9 +21,9 @@ def measure_machine(path: Path) -> dict:
     if not path.exists():
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         machine = {**describe_machine(device.type), "peaks": {}}
-        for dtype in DTYPES:
+        for name, dtype in PEAK_DTYPES[device.type].items():
             call = multiply(device, dtype)
             seconds = [time_call(call, device) for _ in range(1 + ROUNDS)][1:]
-            machine["peaks"][dtype] = 2 * PEAK_SIDE[device.type] ** 3 / statistics.median(seconds)
+            machine["peaks"][name] = 2 * PEAK_SIDE[device.type] ** 3 / statistics.median(seconds)
         path.write_text(json.dumps(machine, indent=1) + "\n", "utf-8")
     return json.loads(path.read_text("utf-8"))
