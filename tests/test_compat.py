@@ -24,6 +24,7 @@ from fairseq.tasks import FairseqTask
 from omegaconf import OmegaConf
 from torch.utils.data import Dataset
 
+from commands import wait_for
 from fairseq_electra.compat import apply
 from fairseq_electra.data.loading_ahead import join_consumers
 from tiny import TINY_OPTIONS, make_dictionary
@@ -130,6 +131,15 @@ LEFT_EARLY = """
 {load_plugin}
 from fairseq.data.iterators import EpochBatchIterator
 from torch.utils.data import Dataset
+
+def test_what_a_left_loop_had_loaded_is_dropped():
+    """Each batch of a loading process is an open file."""
+    batches = BufferedIterator(4, list(range(100)))
+    assert next(batches) == 0
+    wait_for(lambda: batches._queue.qsize() == 4 or None, 60)
+    join_consumers([batches._consumer])
+    assert batches._queue.empty()
+
 
 class Numbers(Dataset):
     def __len__(self):

@@ -34,12 +34,17 @@ def stop_consumer(consumer) -> None:
 
 
 def join_consumers(consumers) -> None:
-    """Stop all threads and wait until they have ended, but not for ever."""
+    """Stop all threads and wait until they have ended, but not for ever; drop what they loaded.
+
+    A batch of a loading process is an open file, which would stay until Python collects garbage.
+    """
     deadline = time.monotonic() + LONGEST_STOP
     for consumer in list(consumers):
         stop_consumer(consumer)
     for consumer in list(consumers):
         consumer.join(max(0.0, deadline - time.monotonic()))
+        if not consumer.is_alive():
+            consumer._queue.queue.clear()
 
 
 def check_shared_memory(processes: int) -> None:
