@@ -127,11 +127,6 @@ def test_a_full_buffer_is_no_obstacle():
     assert not batches._consumer.is_alive()
 
 
-LEFT_EARLY = """
-{load_plugin}
-from fairseq.data.iterators import EpochBatchIterator
-from torch.utils.data import Dataset
-
 def test_what_a_left_loop_had_loaded_is_dropped():
     """Each batch of a loading process is an open file."""
     batches = BufferedIterator(4, list(range(100)))
@@ -140,6 +135,11 @@ def test_what_a_left_loop_had_loaded_is_dropped():
     join_consumers([batches._consumer])
     assert batches._queue.empty()
 
+
+LEFT_EARLY = """
+{load_plugin}
+from fairseq.data.iterators import EpochBatchIterator
+from torch.utils.data import Dataset
 
 class Numbers(Dataset):
     def __len__(self):
