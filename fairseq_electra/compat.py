@@ -188,8 +188,9 @@ def load_epochs_anew() -> None:
         return
 
     def get_batch_iterator(self, *args, **kwargs):
-        # getattr would keep this frame and the loader; older tasks, as sentence_ranking, have none
-        has_option = self.cfg is not None and "reuse_dataloader" in self.cfg
+        # getattr would keep this frame and the loader; older tasks, as sentence_ranking, have no cfg
+        cfg = self.cfg if OmegaConf.is_config(self.cfg) else getattr(self.cfg, "__dict__", {})
+        has_option = "reuse_dataloader" in cfg
         batches = original(self, *args, **kwargs)
         if not has_option:
             batches.reuse_dataloader = False
