@@ -188,7 +188,7 @@ def load_epochs_anew() -> None:
         return
 
     def get_batch_iterator(self, *args, **kwargs):
-        # getattr would keep this frame and the loader; older tasks, as sentence_ranking, have no cfg
+        # getattr would keep this frame and the loader; tasks such as sentence_ranking have no cfg
         cfg = self.cfg if OmegaConf.is_config(self.cfg) else getattr(self.cfg, "__dict__", {})
         has_option = "reuse_dataloader" in cfg
         batches = original(self, *args, **kwargs)
