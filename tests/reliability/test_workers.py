@@ -135,10 +135,8 @@ def test_a_worker_that_fails_before_it_trains_ends_the_other(data_bin, tmp_path)
     (damaged / "valid.bin").write_bytes((damaged / "valid.bin").read_bytes()[:-2])
     first, second = launch([data_bin, damaged], tmp_path / "run", (), 2)
     assert second.wait(LONGEST) == 1 and "valid.bin has" in second.output.splitlines()[-1]
-    ended = time.monotonic()
-    assert first.wait(LONGEST) == 1
+    assert first.wait(150) == 1  # seconds, of which it takes one; torch would wait for 1800
     assert "worker 0 of 2 stops: another worker died" in first.output.strip().splitlines()[-1]
-    assert time.monotonic() - ended < 300  # torch would wait for 1800 s
 
 
 def test_a_killed_loader_process_is_explained(data_bin, tmp_path):
