@@ -44,7 +44,11 @@ def format_setting(setting: Dict) -> str:
     ]
     peaks = ", ".join(f"{dtype} {peak / 1e9:,.0f}" for dtype, peak in setting["peaks"].items())
     on_gpu = any("step_bytes" in row for row in setting["rows"])
-    kept = "GPU memory that a step takes at most" if on_gpu else "kept for the backward pass"
+    kept = (
+        "GPU memory that a step takes at most, outside of CUDA graphs"
+        if on_gpu
+        else "kept for the backward pass"
+    )
     return (
         f"**{setting['setting']}**: training steps, medians of {setting['rounds']} rounds; "
         f"peak of a matrix product in GFLOP/s: {peaks}. KB/token: {kept}. "

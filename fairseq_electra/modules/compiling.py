@@ -7,13 +7,9 @@ from typing import Callable, Iterable, List, Optional
 import torch
 import torch._dynamo
 from torch import nn
+from torch._inductor.cpp_builder import get_cpp_compiler
 from torch.utils._pytree import tree_map_only
 from torch.utils._triton import has_triton
-
-try:
-    from torch._inductor.cpp_builder import get_cpp_compiler
-except ImportError:  # torch 2.4
-    from torch._inductor.cpp_builder import _get_cpp_compiler as get_cpp_compiler
 
 logger = logging.getLogger(__name__)
 
