@@ -1,7 +1,8 @@
 """Checkpoint files are whole or not there; a damaged one is named, and the one before it offered.
 
-fairseq writes one file and copies it to checkpoint_best.pt and checkpoint_last.pt; `compat.py` puts
-`write_whole` and `copy_whole` in their place, and `choose_checkpoint` before its loading.
+fairseq writes one file and copies it to checkpoint_best.pt and checkpoint_last.pt;
+`compat/checkpoints.py` puts `write_whole` and `copy_whole` in their place, and `choose_checkpoint`
+before its loading.
 """
 
 import logging

@@ -1,6 +1,6 @@
 """What concerns a worker among several: its seed, the batches that count, the loss of another one.
 
-`compat.py` puts these functions into fairseq.
+`compat/spreading.py` puts these functions into fairseq.
 """
 
 from typing import List, Optional

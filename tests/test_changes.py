@@ -1,4 +1,4 @@
-"""Each change that compat.py makes is needed: without it the test that is named here fails."""
+"""Each change of compat/ is needed: without it the test that is named here fails."""
 
 import os
 import subprocess
@@ -9,27 +9,30 @@ import pytest
 from fairseq_electra import compat
 from tiny import ROOT
 
+CHECKPOINTS, LOADING, SPREADING, UPDATES = (
+    f"compat/test_{name}.py" for name in ("checkpoints", "loading", "spreading", "updates")
+)
 FAILS_WITHOUT = {
-    "allow_checkpoint_classes": "test_compat.py::test_a_checkpoint_with_a_namespace_loads",
+    "allow_checkpoint_classes": f"{CHECKPOINTS}::test_a_checkpoint_with_a_namespace_loads",
     "guard_checkpoints": "test_safe_loading.py::test_a_model_archive_cannot_write_elsewhere",
-    "restore_numpy_compat": "test_compat.py::test_break_mode_eos_works",
-    "shorten_logged_tensors": "test_compat.py::test_long_tensors_are_printed_as_their_shape",
-    "stop_loading_ahead": "test_compat.py::test_a_loop_that_is_left_early_ends_its_thread",
-    "end_loader_workers": "test_compat.py::test_loader_workers_end_when_all_is_loaded",
-    "load_epochs_anew": "test_compat.py::test_a_loaders_process_learns_of_the_epoch",
+    "restore_numpy_compat": f"{LOADING}::test_break_mode_eos_works",
+    "shorten_logged_tensors": f"{UPDATES}::test_long_tensors_are_printed_as_their_shape",
+    "stop_loading_ahead": f"{LOADING}::test_a_loop_that_is_left_early_ends_its_thread",
+    "end_loader_workers": f"{LOADING}::test_loader_workers_end_when_all_is_loaded",
+    "load_epochs_anew": f"{LOADING}::test_a_loaders_process_learns_of_the_epoch",
     "explain_divergence": "test_divergence.py::test_a_diverging_rate_stops_the_run",
-    "check_data_files": "test_compat.py::test_a_damaged_split_is_named",
-    "name_dictionary_files": "test_compat.py::test_a_damaged_dictionary_is_named",
-    "write_checkpoints_whole": "test_compat.py::test_a_failed_copy_keeps_the_former_checkpoint",
+    "check_data_files": f"{LOADING}::test_a_damaged_split_is_named",
+    "name_dictionary_files": f"{LOADING}::test_a_damaged_dictionary_is_named",
+    "write_checkpoints_whole": f"{CHECKPOINTS}::test_a_failed_copy_keeps_the_former_checkpoint",
     "check_checkpoints_first": (
         "test_checkpoint_files.py::test_without_a_last_one_the_newest_is_used"
     ),
-    "broadcast_objects": "test_compat.py::test_a_configuration_reaches_the_other_worker",
+    "broadcast_objects": f"{SPREADING}::test_a_configuration_reaches_the_other_worker",
     "keep_place_with_other_workers": (
-        "test_compat.py::test_another_number_of_workers_goes_on_at_the_same_sentence"
+        f"{SPREADING}::test_another_number_of_workers_goes_on_at_the_same_sentence"
     ),
-    "join_launched_processes": "test_compat.py::test_a_process_of_torchrun_needs_no_gpu",
-    "check_options_first": "test_compat.py::test_half_precision_on_the_cpu_is_refused[fp16]",
+    "join_launched_processes": f"{SPREADING}::test_a_process_of_torchrun_needs_no_gpu",
+    "check_options_first": f"{UPDATES}::test_half_precision_on_the_cpu_is_refused[fp16]",
     "refuse_separate_copies": "reliability/test_workers.py::test_a_trainer_of_a_copy_is_refused",
     "explain_lost_workers": (
         "reliability/test_workers.py::test_a_lost_worker_is_explained_and_nothing_is_saved"
@@ -37,13 +40,13 @@ FAILS_WITHOUT = {
     "meet_before_data": (
         "reliability/test_workers.py::test_a_worker_that_fails_before_it_trains_ends_the_other"
     ),
-    "end_without_heartbeat": "test_compat.py::test_a_heartbeat_ends_a_worker_at_once",
+    "end_without_heartbeat": f"{SPREADING}::test_a_heartbeat_ends_a_worker_at_once",
     "vary_dropout_over_workers": "reliability/test_workers.py::test_workers_drop_other_units",
     "count_last_update_right": (
         "reliability/test_workers.py::test_losses_are_those_of_one_process[6-3]"
     ),
-    "average_numbers_only": "test_compat.py::test_averaged_weights_keep_the_fingerprint",
-    "read_device_once": "test_compat.py::test_an_update_reads_one_number_off_the_device",
+    "average_numbers_only": f"{UPDATES}::test_averaged_weights_keep_the_fingerprint",
+    "read_device_once": f"{UPDATES}::test_an_update_reads_one_number_off_the_device",
     "unscale_once": "optim/test_float16.py::test_amp_divides_by_the_scale_once[electra_adam]",
 }
 

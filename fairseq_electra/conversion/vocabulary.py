@@ -38,7 +38,7 @@ def load_dictionary(path: Path) -> Dictionary:
     """A dict.txt with `<mask>` added; ValueError if it cannot be read."""
     try:
         dictionary = Dictionary.load(str(path))
-    except OSError as error:  # compat.py names the file in all others
+    except OSError as error:  # compat/ names the file in all others
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
     dictionary.add_symbol("<mask>")
     return dictionary

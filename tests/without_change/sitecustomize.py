@@ -1,4 +1,4 @@
-"""Leave out one change of compat.py, the one that WITHOUT_CHANGE names, in every Python process.
+"""Leave out one change of compat/, the one that WITHOUT_CHANGE names, in every Python process.
 
 Python imports this file when it starts and finds it on PYTHONPATH (see tests/test_changes.py).
 """
@@ -12,7 +12,7 @@ COMPAT = "fairseq_electra.compat"
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Finds compat.py as Python would, and has it loaded without the change."""
+    """Finds compat/ as Python would, and has it loaded without the change."""
 
     def find_spec(self, name, path=None, target=None):
         if name != COMPAT:
@@ -22,8 +22,9 @@ class Finder(importlib.abc.MetaPathFinder):
 
         def exec_module(module):
             run(module)
-            left_out = getattr(module, os.environ["WITHOUT_CHANGE"])
-            module.CHANGES = tuple(change for change in module.CHANGES if change is not left_out)
+            left_out = os.environ["WITHOUT_CHANGE"]
+            (change,) = (change for change in module.CHANGES if change.__name__ == left_out)
+            module.CHANGES = tuple(other for other in module.CHANGES if other is not change)
 
         spec.loader.exec_module = exec_module
         return spec

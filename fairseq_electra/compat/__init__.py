@@ -1,0 +1,65 @@
+"""What the plugin changes in fairseq and numpy so that both run with today's torch: all of it here.
+
+`apply()` is called once, when the package is imported. Each change says which version needs it and
+what goes wrong without it; tests/test_changes.py takes each away and sees a test fail.
+
+    loading.py     data files, loader workers     checkpoints.py   written whole, read safely
+    spreading.py   several workers                updates.py       numbers, options, logs
+"""
+
+import functools
+import sys
+
+import torch
+
+try:
+    import fairseq
+except ImportError as error:
+    raise ImportError(
+        "fairseq_electra needs fairseq: run scripts/setup.sh, or "
+        "`pip install --no-deps ve-fairseq==0.12.3` on Python 3.11 and 3.12"
+    ) from error
+
+from fairseq_electra.compat import checkpoints, loading, spreading, updates
+
+CHANGES = (
+    checkpoints.allow_checkpoint_classes,
+    checkpoints.guard_checkpoints,
+    loading.restore_numpy_compat,
+    updates.shorten_logged_tensors,
+    loading.stop_loading_ahead,
+    loading.end_loader_workers,
+    loading.load_epochs_anew,
+    updates.explain_divergence,
+    loading.check_data_files,
+    loading.name_dictionary_files,
+    checkpoints.write_checkpoints_whole,
+    checkpoints.check_checkpoints_first,
+    spreading.broadcast_objects,
+    spreading.keep_place_with_other_workers,
+    spreading.join_launched_processes,
+    updates.check_options_first,
+    spreading.refuse_separate_copies,  # around the one before: it is asked first
+    spreading.explain_lost_workers,
+    spreading.meet_before_data,
+    spreading.end_without_heartbeat,
+    spreading.vary_dropout_over_workers,
+    spreading.count_last_update_right,
+    updates.average_numbers_only,
+    updates.read_device_once,
+    updates.unscale_once,
+)
+
+
+@functools.cache
+def apply() -> None:
+    """Make every change above, once: calling it again changes nothing."""
+    for change in CHANGES:
+        change()
+
+
+def describe_versions() -> str:
+    """Python, torch and fairseq versions on one line, for logs and error messages."""
+    return (
+        f"Python {sys.version.split()[0]}, torch {torch.__version__}, fairseq {fairseq.__version__}"
+    )

@@ -1,0 +1,91 @@
+"""Changes in how fairseq writes, finds and reads checkpoints."""
+
+import tarfile
+
+import torch
+from fairseq import checkpoint_utils, file_utils
+from fairseq.file_io import PathManager
+from omegaconf import OmegaConf
+
+from fairseq_electra import safe_loading
+from fairseq_electra.checkpoint_files import copy_whole, load_whole, write_whole
+from fairseq_electra.resuming import agree_on_checkpoint, resume_log_interval, stop_if_complete
+
+
+def allow_checkpoint_classes() -> None:
+    """Let `torch.load(weights_only=True)`, the default since torch 2.6, read fairseq's checkpoints.
+
+    They hold the model's arguments as an `argparse.Namespace`, and perhaps a metric as a numpy
+    number. Both are allowed by name (safe_loading.py) instead of turning `weights_only` off, which
+    would let any downloaded checkpoint run code.
+    Needed by ve-fairseq 0.12.3; fairseq main loads with `weights_only=False`.
+    """
+    torch.serialization.add_safe_globals(safe_loading.ALLOWED)
+
+
+class Overlay:
+    """A module with some of its names replaced, for one other module that uses it."""
+
+    def __init__(self, module, **replaced):
+        self._module = module
+        vars(self).update(replaced)
+
+    def __getattr__(self, name):
+        return getattr(self._module, name)
+
+
+def guard_checkpoints() -> None:
+    """Make fairseq refuse checkpoints and archives that could run code, and say why.
+
+    Without it TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1, or fairseq main, runs what is in a pickle; the
+    options of a checkpoint reach eval() in fairseq's models; torch's message advises to turn the
+    protection off; an archive writes outside its folder; a flipped bit is loaded, and a file
+    without its end gives an error without a name. Needed by every fairseq to date.
+    """
+    checkpoint_utils.torch = Overlay(torch, load=load_whole)
+    file_utils.tarfile = Overlay(tarfile, open=safe_loading.open_archive)
+
+
+def write_checkpoints_whole() -> None:
+    """Let a checkpoint's file appear at once, under each of its names, or not at all.
+
+    fairseq renames the first file when it is written, but copies it onto checkpoint_last.pt and
+    checkpoint_best.pt byte by byte: a kill in between leaves half a file, and the former is gone.
+    On a full disk it tries three times in the same file. Needed by every fairseq to date.
+    """
+    save, copy_file = checkpoint_utils.torch_persistent_save, PathManager.copy
+
+    def torch_persistent_save(obj, filename, async_write: bool = False):
+        if async_write or not PathManager.supports_rename(filename):
+            return save(obj, filename, async_write)
+        return write_whole(obj, filename)
+
+    def copy_checkpoint(src_path: str, dst_path: str, overwrite: bool = False):
+        if not PathManager.supports_rename(dst_path):
+            return copy_file(src_path, dst_path, overwrite)
+        return copy_whole(src_path, dst_path)
+
+    checkpoint_utils.torch_persistent_save = torch_persistent_save
+    PathManager.copy = staticmethod(copy_checkpoint)
+
+
+def check_checkpoints_first() -> None:
+    """Refuse a damaged checkpoint, and find the newest one where checkpoint_last.pt is missing.
+
+    torch loads a file with a flipped bit, and fairseq starts anew, over the checkpoints that are
+    there, where checkpoint_last.pt or --restore-file is not. Two trainings in one save-dir write
+    over each other's checkpoints (save_dir_lock.py). Needed by every fairseq to date.
+    """
+    original = checkpoint_utils.load_checkpoint
+
+    def load_checkpoint(cfg, trainer, **passthrough_args):
+        chosen = agree_on_checkpoint(cfg, trainer)
+        if chosen != cfg.restore_file:  # a fine-tuning that has begun goes on too
+            cfg = OmegaConf.merge(cfg, {"restore_file": chosen, "finetune_from_model": None})
+        extra_state, epoch_itr = original(cfg, trainer, **passthrough_args)
+        if trainer.get_num_updates() > 0 and not cfg.reset_meters:
+            resume_log_interval(extra_state)
+        stop_if_complete(trainer)
+        return extra_state, epoch_itr
+
+    checkpoint_utils.load_checkpoint = load_checkpoint
