@@ -57,15 +57,11 @@ def check_dictionary(model, state_dict: Dict[str, Tensor]) -> None:
 
 
 def _fail_dictionary(reason: str) -> None:
-    # fairseq's trainer reports any failure here as "ensure that the architectures match", so the
-    # reason goes to the log as well.
-    message = (
+    raise ValueError(
         f"the checkpoint was trained with another dictionary: {reason}. Use the data directory it "
         "was trained on, or prepare the data with its dict.txt and tokenizer "
         "(scripts/prepare_data.sh --tokenizer DIR)"
     )
-    logger.error(message)
-    raise ValueError(message)
 
 
 def check_labels(model, state_dict: Dict[str, Tensor]) -> None:
@@ -73,13 +69,11 @@ def check_labels(model, state_dict: Dict[str, Tensor]) -> None:
     for name, own in model.classification_heads.state_dict().items():
         saved = state_dict.get(HEADS + name, own)
         if name.endswith(".label_fingerprint") and saved.item() != own.item():
-            message = (
+            raise ValueError(
                 f"the checkpoint's {name.split('.')[0]} was trained with other labels than those "
                 "in label/dict.txt: use the data directory it was trained on, or start from a "
                 "pre-trained checkpoint"
             )
-            logger.error(message)  # see _fail_dictionary
-            raise ValueError(message)
 
 
 def drop_tensors(state_dict: Dict[str, Tensor], prefixes, reason: str) -> None:

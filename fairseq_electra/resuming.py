@@ -4,14 +4,29 @@
 """
 
 import logging
+import os
+import textwrap
+import zipfile
+from pathlib import Path
+from typing import Dict, Optional
 
 from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics
 
-from fairseq_electra.checkpoint_files import choose_checkpoint, remove_parts
+from fairseq_electra.checkpoint_files import LAST, choose_checkpoint, remove_parts
+from fairseq_electra.run_options import ORDER, list_changes
+from fairseq_electra.safe_loading import load_file
 from fairseq_electra.save_dir_lock import lock_save_dir
 
 logger = logging.getLogger(__name__)
+
+# how fairseq begins what it says of a checkpoint of another model, criterion or optimizer
+MISFITS = ("Cannot load model parameters", "Criterion does not match", "Optimizer does not match")
+LONGEST = 400  # characters of the reason, which may be torch's list of tensors
+PLACE = (
+    ". What it has read of its epoch is counted in batches: until the end of the epoch some "
+    "sentences are read twice and others not at all"
+)
 
 
 def agree_on_checkpoint(cfg, trainer) -> str:
@@ -35,6 +50,64 @@ def agree_on_checkpoint(cfg, trainer) -> str:
     if answer["error"] is not None:
         raise ValueError(answer["error"])
     return answer["chosen"]
+
+
+def read_chosen(cfg, suffix: str) -> Dict:
+    """What is in the checkpoint that fairseq loads, its tensors unread; empty if there is none.
+
+    Args:
+        cfg: fairseq's CheckpointConfig.
+    """
+    path = Path(cfg.restore_file.replace(".pt", suffix + ".pt"))
+    if cfg.restore_file == LAST:
+        path = Path(cfg.save_dir) / path
+        if not path.exists():
+            path = Path(cfg.finetune_from_model or os.devnull)
+    return load_file(path, mmap=zipfile.is_zipfile(path)) if path.is_file() else {}
+
+
+def warn_of_changes(saved: Dict, trainer) -> None:
+    """Say, in the first worker's log, which options and data are not those of the checkpoint."""
+    changes = list_changes(saved.get("cfg"), trainer.cfg)
+    if changes:
+        lost = any(change.option in ORDER for change in changes)
+        logger.warning(
+            "this run goes on with other options than it had: %s%s",
+            ", ".join(map(str, changes)),
+            PLACE if lost and in_epoch(saved) else "",
+        )
+    if hasattr(trainer.task, "compare_data"):
+        trainer.task.compare_data(saved.get("task_state", {}))
+
+
+def in_epoch(saved: Dict) -> bool:
+    return saved["extra_state"]["train_iterator"]["iterations_in_epoch"] > 0
+
+
+def describe_misfit(error: Exception, saved: Dict, cfg) -> Optional[str]:
+    """What to say if `error` means that a checkpoint does not fit this run; None for others.
+
+    fairseq says to "ensure that the architectures match", whatever the reason was.
+
+    Args:
+        error: of fairseq's loading.
+        cfg: fairseq's whole configuration.
+    """
+    if not str(error).startswith(MISFITS):
+        return None
+    reason = textwrap.shorten(
+        f"{error.__context__ or error}".rstrip(".\n"), LONGEST, placeholder=" ..."
+    )
+    parts = [f"the checkpoint does not fit this run: {reason}"]
+    changes = list_changes(saved.get("cfg"), cfg)
+    if changes:
+        parts.append(f"Options that differ: {', '.join(map(str, changes))}")
+    if cfg.checkpoint.restore_file == LAST and not cfg.checkpoint.finetune_from_model:
+        parts.append(
+            f"It is in --save-dir {cfg.checkpoint.save_dir}: another training needs another one "
+            "(with --finetune-from-model if it is to begin with these weights)"
+        )
+    return ". ".join(parts)
 
 
 def resume_log_interval(extra_state) -> None:

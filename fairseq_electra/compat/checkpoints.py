@@ -9,7 +9,14 @@ from omegaconf import OmegaConf
 
 from fairseq_electra import safe_loading
 from fairseq_electra.checkpoint_files import copy_whole, load_whole, write_whole
-from fairseq_electra.resuming import agree_on_checkpoint, resume_log_interval, stop_if_complete
+from fairseq_electra.resuming import (
+    agree_on_checkpoint,
+    describe_misfit,
+    read_chosen,
+    resume_log_interval,
+    stop_if_complete,
+    warn_of_changes,
+)
 
 
 def allow_checkpoint_classes() -> None:
@@ -74,7 +81,9 @@ def check_checkpoints_first() -> None:
 
     torch loads a file with a flipped bit, and fairseq starts anew, over the checkpoints that are
     there, where checkpoint_last.pt or --restore-file is not. Two trainings in one save-dir write
-    over each other's checkpoints (save_dir_lock.py). Needed by every fairseq to date.
+    over each other's checkpoints (save_dir_lock.py). Whatever does not fit is said to be the
+    architecture, and other options or data are taken without a word (run_options.py).
+    Needed by every fairseq to date.
     """
     original = checkpoint_utils.load_checkpoint
 
@@ -82,9 +91,20 @@ def check_checkpoints_first() -> None:
         chosen = agree_on_checkpoint(cfg, trainer)
         if chosen != cfg.restore_file:  # a fine-tuning that has begun goes on too
             cfg = OmegaConf.merge(cfg, {"restore_file": chosen, "finetune_from_model": None})
-        extra_state, epoch_itr = original(cfg, trainer, **passthrough_args)
-        if trainer.get_num_updates() > 0 and not cfg.reset_meters:
-            resume_log_interval(extra_state)
+        first = trainer.data_parallel_rank == 0
+        saved = read_chosen(cfg, trainer.checkpoint_suffix) if first else {}
+        try:
+            extra_state, epoch_itr = original(cfg, trainer, **passthrough_args)
+        except Exception as error:
+            message = describe_misfit(error, saved, trainer.cfg)
+            if message is None:
+                raise
+            raise ValueError(message) from error
+        if trainer.get_num_updates() > 0:
+            if first:
+                warn_of_changes(saved, trainer)
+            if not cfg.reset_meters:
+                resume_log_interval(extra_state)
         stop_if_complete(trainer)
         return extra_state, epoch_itr
 

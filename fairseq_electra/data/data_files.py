@@ -1,12 +1,13 @@
 """Whether the files of a split are whole: NAME.idx against NAME.bin, ids against the dictionary.
 
 fairseq maps both into memory and believes them. A damaged index gives it other tokens without a
-word, or an error that names no file; `compat.check_data_files` calls `check_data` before it reads.
+word, or an error that names no file; `compat/loading.py` calls `check_data` before it reads.
 """
 
 import struct
+import zlib
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Dict, NamedTuple, Optional
 
 import numpy as np
 from fairseq.data import indexed_dataset
@@ -15,6 +16,9 @@ MAGIC = b"MMIDIDX\x00\x00"  # of `--dataset-impl mmap`, which fairseq-preprocess
 LEGACY = (b"TNTIDX\x00\x00", b"HUFFIDX\x00")  # older formats and huffman; not looked into
 HEADER = struct.Struct("<9sQBQ")  # magic, version, code of the ids' type, number of entries
 CHUNK = 1 << 24  # ids that are looked at together
+checksums: Dict[
+    str, int
+] = {}  # CRC-32 of .idx and .bin, by the path of each split that was checked
 MEND = "copy the folder again from where it was made, or make it again"
 
 
@@ -24,15 +28,17 @@ class Index(NamedTuple):
     dtype: np.dtype  # of the ids
     sizes: np.ndarray  # (N,) int32, ids of each entry
     starts: np.ndarray  # (N,) int64, bytes
+    checksum: int  # CRC-32 of the file
 
 
 def check_data(path: str, dictionary=None) -> None:
-    """Check `path`.idx and `path`.bin, if both are there.
+    """Check `path`.idx and `path`.bin, if both are there, and note their checksum.
 
     Both are read once; fairseq does that anyway, to have them in the system's cache.
 
     Args:
-        dictionary: whose words the ids stand for; they are not looked at without one.
+        dictionary: whose words the ids stand for; without one neither they are looked at nor is a
+            checksum noted.
 
     Raises:
         ValueError: naming the file, and for an id its entry.
@@ -46,7 +52,7 @@ def check_data(path: str, dictionary=None) -> None:
     index = read_index(idx)
     check_places(index, idx, data)
     if dictionary is not None and np.issubdtype(index.dtype, np.integer):
-        check_ids(index, data, len(dictionary))
+        checksums[Path(path).resolve()] = check_ids(index, data, len(dictionary))
         check_end(index, data, getattr(dictionary, "bos_index", None))
 
 
@@ -68,6 +74,7 @@ def read_index(path: Path) -> Index:
         np.dtype(indexed_dataset._code_to_dtype[code]),
         np.frombuffer(content, np.int32, entries, HEADER.size),
         np.frombuffer(content, np.int64, entries, HEADER.size + 4 * entries),
+        zlib.crc32(content),
     )
 
 
@@ -89,9 +96,9 @@ def check_places(index: Index, idx: Path, data: Path) -> None:
         )
 
 
-def check_ids(index: Index, data: Path, words: int) -> None:
-    """ValueError for an id that is not from 0 to words - 1."""
-    first = 0
+def check_ids(index: Index, data: Path, words: int) -> int:
+    """ValueError for an id that is not from 0 to words - 1; the checksum of index and data."""
+    first, checksum = 0, index.checksum
     with data.open("rb") as file:
         while len(ids := np.fromfile(file, index.dtype, CHUNK)):
             if ids.max() >= words or ids.min() < 0:
@@ -103,6 +110,8 @@ def check_ids(index: Index, data: Path, words: int) -> None:
                     f"{ids[wrong]}, dict.txt has {words} words with the special ones; {MEND}"
                 )
             first += len(ids)
+            checksum = zlib.crc32(ids, checksum)
+    return checksum
 
 
 def check_end(index: Index, data: Path, bos: Optional[int]) -> None:

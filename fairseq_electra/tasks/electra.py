@@ -5,7 +5,7 @@ Data, blocks and dictionary are those of fairseq's `masked_lm`; only what is pic
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import List
+from typing import Dict, List
 
 from fairseq import utils
 from fairseq.data import data_utils
@@ -17,6 +17,7 @@ from omegaconf import II, MISSING
 
 from fairseq_electra.criterions.electra import ElectraCriterion
 from fairseq_electra.data.pick_dataset import PickDataset, max_picks
+from fairseq_electra.data.same_data import expect_data, note_data
 from fairseq_electra.data.sentence_pair_dataset import SentencePairDataset
 from fairseq_electra.data.shards import check_dictionaries
 from fairseq_electra.models.electra import ElectraModel
@@ -85,6 +86,10 @@ class ElectraTask(MaskedLMTask):
         check_dictionaries(list_shards(cfg.data), PREPARE)
         return super().setup_task(cfg, **kwargs)
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.state.add_factory("train_data", dict)
+
     def build_model(self, cfg, from_checkpoint: bool = False):
         """Build the model.
 
@@ -123,9 +128,11 @@ class ElectraTask(MaskedLMTask):
         The first time also look at the training texts of later epochs.
 
         Raises:
-            FileNotFoundError, ValueError: if the split is missing or empty.
+            FileNotFoundError, ValueError: if the split is missing or empty, or another worker has
+                other training data.
         """
-        check_split(self._split_path(split, epoch))
+        path = self._split_path(split, epoch)
+        check_split(path)
         if split == "train" and split not in self.datasets:
             for shard in list_shards(self.cfg.data):
                 check_split(shard / split)
@@ -133,6 +140,8 @@ class ElectraTask(MaskedLMTask):
             dataset = self._load_sentence_pairs(split, epoch, combine)
         else:
             dataset = self._load_dataset_split(split, epoch, combine)
+        if split == "train":
+            note_data(self.state.train_data, self._shard_number(epoch), path)
         self.datasets[split] = PickDataset(
             dataset,
             dataset.sizes,
@@ -144,9 +153,20 @@ class ElectraTask(MaskedLMTask):
             self.lengths,
         )
 
+    def _shard_number(self, epoch: int) -> int:
+        return (epoch - 1) % len(list_shards(self.cfg.data))
+
     def _split_path(self, split: str, epoch: int) -> Path:
-        shards = list_shards(self.cfg.data)
-        return shards[(epoch - 1) % len(shards)] / split
+        return list_shards(self.cfg.data)[self._shard_number(epoch)] / split
+
+    def compare_data(self, saved: Dict) -> None:
+        """Warn if the training data is not what a checkpoint was trained on.
+
+        Args:
+            saved: this task's state in the checkpoint.
+        """
+        paths = [shard / "train" for shard in list_shards(self.cfg.data)]
+        expect_data(self.state.train_data, saved.get("train_data", {}), paths)
 
     def _load_sentence_pairs(self, split: str, epoch: int, combine: bool) -> SentencePairDataset:
         lines = data_utils.load_indexed_dataset(

@@ -1,0 +1,164 @@
+"""What a run says when it goes on from a checkpoint of other options, data or another training."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from tiny_runs import LONGEST, launch
+
+CHANGED = "this run goes on with other options than it had: "
+OTHER_DATA = "is not what this run was trained on before"
+PLACE = "some sentences are read twice"
+
+
+@pytest.fixture(scope="module")
+def begun(data_bin, tmp_path_factory, train_electra):
+    """A save-dir whose last checkpoint is in the middle of the first epoch."""
+    save_dir = tmp_path_factory.mktemp("begun")
+    train_electra(data_bin, save_dir, "--max-update", 2)
+    return save_dir
+
+
+@pytest.fixture
+def resume(begun, data_bin, tmp_path, train_electra):
+    """A function that goes on in a copy of that save-dir for an update; what it printed."""
+
+    def run(*options, data=data_bin, check=True):
+        save_dir = tmp_path / "save"
+        shutil.copytree(begun, save_dir, dirs_exist_ok=True)
+        options = ("--max-update", 3, "--total-num-update", 9, *options)
+        return train_electra(data, save_dir, *options, check=check).output
+
+    return run
+
+
+def said(output, words):
+    """The lines of the log that have these words."""
+    return [line for line in output.splitlines() if words in line]
+
+
+def test_other_options_are_named_as_the_command_line_has_them(resume):
+    (line,) = said(resume("--mask-prob", 0.2, "--lr", 1e-4, "--sentence-pairs"), CHANGED)
+    assert "--lr 0.001 -> 0.0001, " in line
+    assert "--mask-prob 0.15 -> 0.2, " in line
+    assert "--sentence-pairs False -> True" in line
+    assert PLACE in line
+
+
+def test_an_option_that_moves_no_batch_keeps_the_place(resume):
+    (line,) = said(resume("--disc-weight", 10), CHANGED)
+    assert "--disc-weight 50.0 -> 10.0" in line
+    assert PLACE not in line
+
+
+def test_a_larger_batch_is_named_with_what_that_means_for_the_epoch(resume):
+    (line,) = said(resume("--batch-size", 4, "--update-freq", 2), CHANGED)
+    assert "--batch-size 8 -> 4" in line
+    assert "batches an update (--update-freq times workers) 1 -> 2" in line
+    assert PLACE in line
+
+
+def test_the_same_run_is_silent(resume):
+    """Also with another fast path, another log and other times to save."""
+    output = resume(
+        *("--total-num-update", 2, "--attention", "reference", "--checkpoint-activations"),
+        *("--adam-impl", "torch", "--log-interval", 2, "--save-interval-updates", 1),
+        *("--num-workers", 1, "--disable-validation"),
+    )
+    (line,) = said(output, CHANGED)  # these two are how this test goes on
+    assert line.split(CHANGED)[1] == "--max-update 2 -> 3, --total-num-update None -> 2.0"
+    assert not said(output, OTHER_DATA)
+
+
+def test_as_many_batches_by_more_workers_are_the_same_run(begun, data_bin, tmp_path):
+    """And the others of several workers are silent."""
+    shutil.copytree(begun, tmp_path / "save")
+    options = ("--max-update", 4, "--batch-size", 4, "--mask-prob", 0.2)
+    commands = launch(data_bin, tmp_path / "save", options, 2)
+    assert [command.wait(LONGEST) for command in commands] == [0, 0]
+    (line,) = said(commands[0].output, CHANGED)
+    assert "batches an update (--update-freq times workers) 1 -> 2" in line
+    assert not said(commands[1].output, CHANGED)
+
+    again = ("--max-update", 6, "--batch-size", 4, "--mask-prob", 0.2, "--update-freq", 2)
+    (command,) = launch(data_bin, tmp_path / "save", again)
+    assert command.wait(LONGEST) == 0
+    (line,) = said(command.output, CHANGED)
+    assert line.split(CHANGED)[1] == "--max-update 4 -> 6"
+
+
+def test_a_fresh_start_from_its_weights_is_silent(begun, data_bin, tmp_path, train_electra):
+    options = ("--finetune-from-model", begun / "checkpoint_last.pt", "--mask-prob", 0.2)
+    output = train_electra(data_bin, tmp_path / "new", *options).output
+    assert "loading pretrained model" in output
+    assert not said(output, CHANGED)
+
+
+@pytest.fixture
+def other_data(data_bin, tmp_path):
+    """The same lines, of which one has two words exchanged."""
+    shutil.copytree(data_bin, tmp_path / "other")
+    ids = np.fromfile(tmp_path / "other" / "train.bin", np.uint16)
+    assert ids[0] != ids[1]
+    ids[:2] = ids[1], ids[0]
+    ids.tofile(tmp_path / "other" / "train.bin")
+    return tmp_path / "other"
+
+
+def test_other_data_is_noticed(resume, other_data):
+    (line,) = said(resume(data=other_data), OTHER_DATA)
+    assert f"{other_data / 'train'} {OTHER_DATA}" in line
+
+
+def test_the_same_data_in_another_folder_is_silent(resume, data_bin, tmp_path):
+    shutil.copytree(data_bin, tmp_path / "moved")
+    assert not said(resume(data=tmp_path / "moved"), OTHER_DATA)
+
+
+def test_data_directories_are_told_apart(begun, data_bin, other_data, tmp_path, train_electra):
+    """Each is compared with itself, when its epoch comes, over several starts."""
+    save_dir, options = tmp_path / "save", ("--batch-size", 32, "--lr-scheduler", "fixed")
+    both = f"{data_bin}:{other_data}"
+    train_electra(both, save_dir, *options, "--max-epoch", 2, "--max-update", 0)
+    options = (*options, "--max-update", 0)
+    output = train_electra(both, save_dir, *options, "--max-epoch", 4).output
+    assert not said(output, OTHER_DATA)
+    same = f"{data_bin}:{data_bin}"
+    output = train_electra(same, save_dir, *options, "--max-epoch", 5).output
+    (line,) = said(output, OTHER_DATA)  # the second one's turn comes when the fifth epoch ends
+    assert output.index("end of epoch 5") < output.index(line)
+
+
+def test_workers_with_other_data_are_refused(data_bin, other_data, tmp_path):
+    commands = launch([data_bin, other_data], tmp_path / "run", (), 2)
+    for command in commands:
+        assert command.wait(LONGEST) == 1
+        last = command.output.strip().splitlines()[-1]
+        assert "worker 1 on " in last and "has other training data in" in last
+
+
+@pytest.mark.parametrize(
+    ("options", "reason", "change"),
+    [
+        (["--encoder-layers", 3], "Missing key", "--encoder-layers 2 -> 3"),
+        (["--arch", "electra_base", "--embedding-size", 8], "size mismatch", "--embedding-size"),
+        (["--optimizer", "adam"], "Optimizer does not match", "--optimizer electra_adam -> adam"),
+    ],
+)
+def test_what_does_not_fit_is_said_last(resume, options, reason, change):
+    last = resume(*options, check=False).strip().splitlines()[-1]
+    assert "ensure that the architectures match" not in last
+    assert "the checkpoint does not fit this run: " in last
+    assert reason in last
+    assert change in last
+    assert "another training needs another one" in last
+
+
+def test_another_dictionary_is_said_last(resume, data_bin, tmp_path):
+    shutil.copytree(data_bin, tmp_path / "bin")
+    with (tmp_path / "bin" / "dict.txt").open("a") as words:
+        words.write("extra 1\n")
+    last = resume(data=tmp_path / "bin", check=False).strip().splitlines()[-1]
+    assert "was trained with another dictionary: it has 45 entries" in last
+    assert "Options that differ: --max-update 2 -> 3" in last
