@@ -26,8 +26,14 @@ def join_processes(cfg, environ: Mapping[str, str]) -> bool:
         Whether nothing is left to infer.
 
     Raises:
-        ValueError: if srun has started several tasks and each would train alone.
+        ValueError: if srun has started several tasks and each would train alone, or no worker was
+            asked for (fairseq then ends well without a word).
     """
+    if cfg.distributed_world_size < 1:
+        raise ValueError(
+            "--distributed-world-size must be a whole number from 1 on, not "
+            f"{cfg.distributed_world_size}"
+        )
     if all(name in environ for name in TORCHRUN):
         return join_torchrun(cfg, environ)
     tasks = int(environ.get("SLURM_STEP_NUM_TASKS", "1"))

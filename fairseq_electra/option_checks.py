@@ -1,6 +1,6 @@
 """Values of fairseq's own options that no training can have meant: refused before it begins.
 
-`compat.check_options_first` calls `check_options` where fairseq makes its trainer.
+`compat/updates.py` calls both checks where fairseq makes its trainer.
 """
 
 import math
@@ -29,6 +29,22 @@ def check_options(cfg, has_gpu: bool) -> None:
     for rate in cfg.optimization.lr:
         if not 0 <= rate < math.inf:
             raise ValueError(f"--lr must be a number from 0 on, not {rate:g}")
+
+
+def check_best_metric(cfg, criterion) -> None:
+    """ValueError if no validation will measure what --best-checkpoint-metric names.
+
+    fairseq looks for it at the first one, before it saves: the training until then would be lost.
+
+    Args:
+        cfg: fairseq's whole configuration.
+        criterion: whose `metric_names` are all that it logs, if it has them.
+    """
+    name, known = cfg.checkpoint.best_checkpoint_metric, getattr(criterion, "metric_names", None)
+    if known is not None and name not in known and not cfg.dataset.disable_validation:
+        raise ValueError(
+            f"--best-checkpoint-metric {name} is not measured: one of {', '.join(known)}"
+        )
 
 
 def list_counts(cfg) -> list:

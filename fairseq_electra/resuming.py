@@ -96,7 +96,7 @@ def describe_misfit(error: Exception, saved: Dict, cfg) -> Optional[str]:
     if not str(error).startswith(MISFITS):
         return None
     reason = textwrap.shorten(
-        f"{error.__context__ or error}".rstrip(".\n"), LONGEST, placeholder=" ..."
+        f"{error.__context__ or error}".rstrip(".\n"), LONGEST, placeholder=" (and more)"
     )
     parts = [f"the checkpoint does not fit this run: {reason}"]
     changes = list_changes(saved.get("cfg"), cfg)

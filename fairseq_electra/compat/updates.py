@@ -8,21 +8,23 @@ from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.trainer import Trainer
 
 from fairseq_electra.divergence import check_growth, describe_stop
-from fairseq_electra.option_checks import check_options
+from fairseq_electra.option_checks import check_best_metric, check_options
 
 
 def check_options_first() -> None:
     """Refuse values of fairseq's options that it would end badly on (option_checks.py).
 
     `--required-batch-size-multiple 0` ends the process by a signal, `--batch-size 0` is no limit,
-    `--update-freq 0` a ZeroDivisionError, half precision on the CPU an error about a TPU.
+    `--update-freq 0` a ZeroDivisionError, half precision on the CPU an error about a TPU, and a
+    wrong `--best-checkpoint-metric` a KeyError when the first checkpoint should be saved.
     Needed by every fairseq to date.
     """
     original = Trainer.__init__
 
-    def __init__(self, cfg, *args, **kwargs):
+    def __init__(self, cfg, task, model, criterion, *args, **kwargs):
         check_options(cfg, torch.cuda.is_available())
-        original(self, cfg, *args, **kwargs)
+        check_best_metric(cfg, criterion)
+        original(self, cfg, task, model, criterion, *args, **kwargs)
 
     Trainer.__init__ = __init__
 

@@ -21,6 +21,9 @@ from fairseq_electra.criterions.discriminator_metrics import (
 )
 from fairseq_electra.modules.compiling import compile_step
 
+HITS = ("masked_acc", "sampled_acc")
+JUDGED = ("disc_acc", "disc_precision", "disc_recall", "disc_auc", "replaced")
+
 
 @dataclass
 class ElectraCriterionConfig(FairseqDataclass):
@@ -58,6 +61,8 @@ class ElectraCriterion(FairseqCriterion):
     and batches; the generator's is too where each batch has the same share of picked positions, as
     with blocks of equal length, and otherwise weighs each batch's mean by its tokens.
     """
+
+    metric_names = ("loss", "disc_loss", "gen_loss", *HITS, *JUDGED)
 
     def __init__(self, cfg: ElectraCriterionConfig, task):
         super().__init__(task)
@@ -115,12 +120,12 @@ class ElectraCriterion(FairseqCriterion):
         )
         metrics.log_scalar("disc_loss", total["disc_loss"] / max(ntokens, 1), ntokens, round=4)
         metrics.log_scalar("gen_loss", total["gen_loss"] / npicked, npicked, round=4)
-        for key in ("masked_acc", "sampled_acc"):
+        for key in HITS:
             hits = sum(log.get(key, 0) for log in logging_outputs)
             metrics.log_scalar(key, hits / npicked, npicked, round=4)
         histogram = sum(log["disc_histogram"] for log in logging_outputs)
         metrics.log_scalar_sum("_disc_histogram", histogram)
-        for key in ("disc_acc", "disc_precision", "disc_recall", "disc_auc", "replaced"):
+        for key in JUDGED:
             metrics.log_derived(key, read_histogram(key))
 
     @staticmethod

@@ -219,5 +219,6 @@ def test_reduced_metrics_are_those_of_all_batches_together(build_model):
     together, apart = reduced
     names = "loss gen_loss disc_loss masked_acc sampled_acc disc_acc disc_precision disc_recall"
     assert set(together) == {*names.split(), "disc_auc", "replaced"}
+    assert set(together) == set(ElectraCriterion.metric_names)
     for name in set(together) - {"loss"}:  # the total's generator part weighs batches by tokens
         assert apart[name] == pytest.approx(together[name], abs=2e-4), name

@@ -135,9 +135,18 @@ def test_fairseqs_own_options(section, option, wrong, right):
             check_options(cfg, has_gpu=False)
 
 
-@pytest.mark.parametrize("option", ["--required-batch-size-multiple=0", "--update-freq=-2"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "--required-batch-size-multiple=0",
+        "--update-freq=-2",
+        "--distributed-world-size=0",
+        "--best-checkpoint-metric=accuracy",
+    ],
+)
 def test_they_are_refused_before_training(data_bin, tmp_path, option):
-    """The first ended the process by a signal, the second in an error about `__len__`."""
+    """The first ended the process by a signal, the second in an error about `__len__`, the third
+    well without a training, the last in a KeyError after the first validation."""
     status, output = train(data_bin, tmp_path, option)
     name = option.partition("=")[0]
     assert judge(name, status, output) == "clear error"

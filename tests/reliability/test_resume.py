@@ -34,9 +34,12 @@ CONFIGURATIONS = {
     "averaged weights": (*SAVE, "--store-ema", "--ema-decay", 0.9),
     "two workers": (*SAVE, "--batch-size", 4),
     "out of memory": SAVE,
+    "full disk": SAVE,
 }
 STARVE = "no more memory"  # an end by a failing allocation, at whatever place
-WAYS = {"out of memory": (STARVE,)}  # to end a run; the others are killed by signals
+FILL = "no more room"  # an end by a failing write, at whatever byte of a checkpoint
+WAYS = {"out of memory": (STARVE,), "full disk": (FILL,)}  # the others are killed by signals
+LOG_BYTES = 1 << 16  # more than a run prints
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 
 
@@ -48,10 +51,18 @@ def kill(commands, save_dir, chance, ways) -> bool:
     together = "Start iterating" not in commands[0].output or chance.random() < 0.5
     victims = commands if together else [chance.choice(commands)]
     for command in victims:
-        starve(command) if way == STARVE else command.send(way)
+        if way == STARVE:
+            starve(command)
+        elif way == FILL:
+            fill(command, save_dir, chance)
+        else:
+            command.send(way)
     statuses = [command.wait(LONGEST) for command in commands]
     assert all(status != 0 for status in statuses) or 0 in statuses, statuses
-    return all(statuses) if way == STARVE else -way in statuses
+    if way == FILL and all(statuses):
+        assert "could not be written: File too large" in commands[0].output
+        assert not any(save_dir.glob("*.tmp"))
+    return -way in statuses if way in SIGNALS else all(statuses)
 
 
 def starve(command, seconds=15.0) -> None:
@@ -62,6 +73,18 @@ def starve(command, seconds=15.0) -> None:
     while command.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     command.send(signal.SIGKILL)
+
+
+def fill(command, save_dir: Path, chance) -> None:
+    """Let every further write fail beyond a byte by chance, up to a whole checkpoint.
+
+    As on a full disk, the run goes on until it writes. fairseq's log goes to the same kind of file,
+    so the byte lies behind what that may have.
+    """
+    written = max((path.stat().st_size for path in save_dir.glob("*.pt")), default=1 << 19)
+    room = LOG_BYTES + chance.randrange(max(1, written - LOG_BYTES))
+    with contextlib.suppress(ProcessLookupError):  # it has ended
+        resource.prlimit(command.pid, resource.RLIMIT_FSIZE, (room, room))
 
 
 def wait_for_moment(command, save_dir: Path, chance) -> None:
