@@ -1,15 +1,50 @@
-"""What concerns a worker among several: its seed, the batches that count, the loss of another one.
+"""What concerns a worker among several: meeting, its seed, what counts, the loss of another one.
 
 `compat/spreading.py` puts these functions into fairseq.
 """
 
-from typing import List, Optional
+import contextlib
+import logging
+import threading
+from typing import Iterator, List, Optional
 
 import torch
 
+logger = logging.getLogger(__name__)
+
 SEED_STRIDE = 1_000_003  # more than the updates of any run: no two workers share a seed
+PATIENCE = 60.0  # seconds after which a worker says that it waits for the others
 # what errors of torch name when another process does not answer
 LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
+
+
+@contextlib.contextmanager
+def announce_waiting(cfg) -> Iterator[None]:
+    """Say, once, that a worker still waits for the others to come.
+
+    torch waits 30 minutes without a word (gloo; 10 with NCCL), also for one that ended long ago.
+
+    Args:
+        cfg: fairseq's DistributedTrainingConfig.
+    """
+    timer = threading.Timer(
+        PATIENCE,
+        logger.warning,
+        (
+            "worker %s of %d waits for the others at %s since %.0f s. Have all been started, and "
+            "has one ended with an error of its own (its log says why)? Then end the rest too",
+            cfg.distributed_rank,
+            cfg.distributed_world_size,
+            cfg.distributed_init_method,
+            PATIENCE,
+        ),
+    )
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def worker_seed(seed: int, update: int, rank: int) -> int:

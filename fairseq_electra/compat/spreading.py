@@ -49,13 +49,15 @@ def meet_before_data() -> None:
 
     fairseq makes the group in which they exchange when it has read it. A worker that fails until
     then, on a damaged file that it alone has, leaves the others waiting for torch's 30 minutes;
-    connected, they notice at their next exchange. Needed by every fairseq to date.
+    connected, they notice at their next exchange. One that does not come at all is waited for, as
+    the log then says. Needed by every fairseq to date.
     """
     original = distributed_utils.distributed_init
 
     def distributed_init(cfg):
-        rank = original(cfg)
-        distributed_utils.get_global_group()
+        with workers.announce_waiting(cfg):
+            rank = original(cfg)
+            distributed_utils.get_global_group()
         return rank
 
     distributed_utils.distributed_init = distributed_init

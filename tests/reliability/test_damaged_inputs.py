@@ -27,11 +27,13 @@ import show_replacements
 from commands import run
 from damage import damage_checkpoint, damage_file, damage_json
 from fairseq_electra.conversion.__main__ import main as convert
+from fairseq_electra.conversion.key_map import DISCRIMINATOR, GENERATOR
 from fairseq_electra.data.conll import format_conll
 from foreign import SHAPES, make_pair, save
 from squad_bin import make_squad, make_squad_bin
 from squad_bin import make_tokenizer as make_squad_tokenizer
 from tagging_bin import make_sentences, make_tag_bin, make_tokenizer
+from tf_checkpoint import make_variables, write
 from tiny import TINY_OPTIONS, USER_DIR
 
 CASES = int(os.environ.get("CASES", 25))
@@ -64,6 +66,12 @@ def make_foreign_pipeline(folder: Path) -> None:
     """A pair with tokenizer.json, as export-hf writes it."""
     make_export(folder)
     convert(["export-hf", f"{folder}/ours/checkpoint.pt", f"{folder}/hf"])
+
+
+def make_authors_files(folder: Path) -> None:
+    pytest.importorskip("tensorflow", reason="needs the extra tf")
+    (folder / "tf").mkdir()
+    write(folder / "tf", make_variables(DISCRIMINATOR, GENERATOR))
 
 
 def make_raw_text(folder: Path) -> None:
@@ -160,6 +168,12 @@ INPUTS: Dict[str, Inputs] = {
         convert,
         ["import-hf", "{}/hf/discriminator", "--generator", "{}/hf/generator", "{}/out"],
         ["hf/*/tokenizer.json", "hf/*/tokenizer_config.json"],
+    ),
+    "import-tf": Inputs(
+        make_authors_files,
+        convert,
+        ["import-tf", "{}/tf/model.ckpt", "--vocab", "{}/tf/vocab.txt", "{}/out"],
+        ["tf/*"],
     ),
     "export-hf": Inputs(
         make_export,

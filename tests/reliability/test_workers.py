@@ -13,9 +13,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fairseq.dataclass.configs import DistributedTrainingConfig
 from fairseq.trainer import Trainer
 
 from commands import start, wait_for
+from fairseq_electra import workers
 from fairseq_electra.modules.dropout import draw_mask
 from fairseq_electra.workers import describe_loss, drop_dummies
 from tiny_runs import LONGEST, finish, free_port, launch, run_options
@@ -137,6 +139,19 @@ def test_a_worker_that_fails_before_it_trains_ends_the_other(data_bin, tmp_path)
     assert second.wait(LONGEST) == 1 and "valid.bin has" in second.output.splitlines()[-1]
     assert first.wait(150) == 1  # seconds, of which it takes one; torch would wait for 1800
     assert "worker 0 of 2 stops: another worker died" in first.output.strip().splitlines()[-1]
+
+
+def test_a_worker_that_waits_says_so(monkeypatch, caplog):
+    """The other one ended before it came, as by a wrong option."""
+    monkeypatch.setattr(workers, "PATIENCE", 0.1)
+    cfg = DistributedTrainingConfig(distributed_world_size=2, distributed_init_method="tcp://h:1")
+    with workers.announce_waiting(cfg):
+        pass
+    time.sleep(0.3)
+    assert not caplog.records  # they met
+    with workers.announce_waiting(cfg):
+        wait_for(lambda: caplog.records or None, 60)
+    assert "worker 0 of 2 waits for the others at tcp://h:1" in caplog.text
 
 
 def test_a_killed_loader_process_is_explained(data_bin, tmp_path):
