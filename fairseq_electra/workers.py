@@ -25,17 +25,18 @@ def announce_waiting(cfg) -> Iterator[None]:
     torch waits 30 minutes without a word (gloo; 10 with NCCL), also for one that ended long ago.
 
     Args:
-        cfg: fairseq's DistributedTrainingConfig.
+        cfg: fairseq's whole configuration.
     """
+    spread = cfg.distributed_training
     timer = threading.Timer(
         PATIENCE,
         logger.warning,
         (
             "worker %s of %d waits for the others at %s since %.0f s. Have all been started, and "
             "has one ended with an error of its own (its log says why)? Then end the rest too",
-            cfg.distributed_rank,
-            cfg.distributed_world_size,
-            cfg.distributed_init_method,
+            spread.distributed_rank,
+            spread.distributed_world_size,
+            spread.distributed_init_method,
             PATIENCE,
         ),
     )

@@ -13,8 +13,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fairseq.dataclass.configs import DistributedTrainingConfig
+from fairseq.dataclass.configs import FairseqConfig
 from fairseq.trainer import Trainer
+from omegaconf import OmegaConf
 
 from commands import start, wait_for
 from fairseq_electra import workers
@@ -83,8 +84,8 @@ VALID_OPTIONS = ("--max-update", 1, "--lr", 0, "--batch-size", 6, "--no-save")
 def test_a_validation_counts_every_sentence_once(data_bin, tmp_path):
     """Batches of 6 do not divide among two workers: one has a stand-in, which must not count."""
     found = []
-    for workers in (1, 2):
-        output = finish(launch(data_bin, tmp_path, VALID_OPTIONS, workers))
+    for number in (1, 2):
+        output = finish(launch(data_bin, tmp_path, VALID_OPTIONS, number))
         (line,) = re.findall(r"\| valid \| (\{.*\})", output)
         found.append({key: float(value) for key, value in json.loads(line).items()})
     for name in ("loss", "gen_loss", "disc_loss", "masked_acc", "disc_acc", "disc_auc"):
@@ -144,7 +145,9 @@ def test_a_worker_that_fails_before_it_trains_ends_the_other(data_bin, tmp_path)
 def test_a_worker_that_waits_says_so(monkeypatch, caplog):
     """The other one ended before it came, as by a wrong option."""
     monkeypatch.setattr(workers, "PATIENCE", 0.1)
-    cfg = DistributedTrainingConfig(distributed_world_size=2, distributed_init_method="tcp://h:1")
+    cfg = OmegaConf.structured(FairseqConfig)
+    cfg.distributed_training.distributed_world_size = 2
+    cfg.distributed_training.distributed_init_method = "tcp://h:1"
     with workers.announce_waiting(cfg):
         pass
     time.sleep(0.3)
