@@ -1,6 +1,6 @@
-"""What fairseq forgets when a run goes on from its checkpoint, or has nothing left to train.
+"""What fairseq forgets or does not say when a run goes on, or has nothing left to train.
 
-`compat.check_checkpoints_first` calls these functions around fairseq's loading.
+`compat/checkpoints.py` calls these functions around fairseq's loading.
 """
 
 import logging

@@ -20,13 +20,15 @@ COMMON = ("seed", "fp16", "bf16", "amp", "memory_efficient_fp16", "memory_effici
 DATASET = ("train_subset", "batch_size", "max_tokens", "required_batch_size_multiple")
 OPTIMIZATION = ("lr", "clip_norm", "max_update", "update_freq", "sentence_avg")
 CHOSEN = {"common": COMMON, "dataset": DATASET, "optimization": OPTIMIZATION}
-# data is compared by what is in it (data/same_data.py); the others give the same up to rounding,
-# or end with the run's first update
-LEFT_OUT = {"data", "attention", "compile", "checkpoint_activations", "adam_impl", "lamb_impl"}
-LEFT_OUT |= {"weight_init"}
+LEFT_OUT = {
+    *("data", "weight_init"),  # compared by what is in it (data/same_data.py); no part of a resume
+    *("attention", "compile", "checkpoint_activations", "adam_impl", "lamb_impl"),  # the same sums
+}
 # the place in an epoch is a number of batches, in an order that these decide
-ORDER = {"--seed", "--sample-break-mode", "--tokens-per-sample", "--sentence-pairs"}
-ORDER |= {"--train-subset", "--batch-size", "--max-tokens", "--required-batch-size-multiple"}
+ORDER = {
+    *("--seed", "--train-subset", "--sample-break-mode", "--tokens-per-sample", "--sentence-pairs"),
+    *("--batch-size", "--max-tokens", "--required-batch-size-multiple"),
+}
 BATCHES = "batches an update (--update-freq times workers)"
 
 

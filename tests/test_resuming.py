@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from fairseq import checkpoint_utils
 
 from tiny_runs import LONGEST, launch
 
@@ -114,6 +115,14 @@ def test_other_data_is_noticed(resume, other_data):
 def test_the_same_data_in_another_folder_is_silent(resume, data_bin, tmp_path):
     shutil.copytree(data_bin, tmp_path / "moved")
     assert not said(resume(data=tmp_path / "moved"), OTHER_DATA)
+
+
+def test_other_uses_of_a_checkpoint_are_silent(begun, other_data, caplog):
+    (_,), _, task = checkpoint_utils.load_model_ensemble_and_task(
+        [str(begun / "checkpoint_last.pt")], {"data": str(other_data)}
+    )
+    task.load_dataset("train")
+    assert OTHER_DATA not in caplog.text
 
 
 def test_data_directories_are_told_apart(begun, data_bin, other_data, tmp_path, train_electra):

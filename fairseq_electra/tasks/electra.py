@@ -159,6 +159,10 @@ class ElectraTask(MaskedLMTask):
     def _split_path(self, split: str, epoch: int) -> Path:
         return list_shards(self.cfg.data)[self._shard_number(epoch)] / split
 
+    def load_state_dict(self, state_dict: Dict) -> None:
+        """Leave out what a checkpoint was trained on: fairseq calls this for other uses of it."""
+        super().load_state_dict({**state_dict, "train_data": {}})
+
     def compare_data(self, saved: Dict) -> None:
         """Warn if the training data is not what a checkpoint was trained on.
 
