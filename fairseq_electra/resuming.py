@@ -5,6 +5,7 @@
 
 import logging
 import os
+import sys
 import textwrap
 import zipfile
 from pathlib import Path
@@ -119,6 +120,15 @@ def resume_log_interval(extra_state) -> None:
     meters = extra_state.get("metrics", {})
     if extra_state["train_iterator"]["iterations_in_epoch"] == 0 and "train_inner" in meters:
         metrics.load_state_dict({"train_inner": meters["train_inner"]})
+
+
+def early_stop() -> Dict:
+    """What --patience has counted: attributes of a function of fairseq-train, which may be main."""
+    for name in ("__main__", "fairseq_cli.train"):
+        function = getattr(sys.modules.get(name), "should_stop_early", None)
+        if function is not None:
+            return vars(function)
+    return {}
 
 
 def stop_if_complete(trainer) -> None:

@@ -171,3 +171,16 @@ def test_another_dictionary_is_said_last(resume, data_bin, tmp_path):
     last = resume(data=tmp_path / "bin", check=False).strip().splitlines()[-1]
     assert "was trained with another dictionary: it has 45 entries" in last
     assert "Options that differ: --max-update 2 -> 3" in last
+
+
+def test_patience_is_counted_over_several_starts(data_bin, tmp_path, train_electra):
+    """At a rate of 0 no validation is better than the first: the third one stops the run."""
+    options = ("--lr", 0, "--lr-scheduler", "fixed", "--patience", 2, "--max-epoch", 9)
+    options += ("--save-interval-updates", 2, "--validate-interval-updates", 2)
+    for max_update in (2, 4):
+        output = train_electra(data_bin, tmp_path, *options, "--max-update", max_update).output
+        assert "early stop" not in output
+    output = train_electra(data_bin, tmp_path, *options, "--max-update", 40).output
+    assert "early stop since valid performance hasn't improved for last 2 runs" in output
+    assert (tmp_path / "checkpoint_1_6.pt").exists()
+    assert not list(tmp_path.glob("checkpoint_1_8.pt"))

@@ -35,6 +35,7 @@ CHANGES = (
     loading.name_dictionary_files,
     checkpoints.write_checkpoints_whole,
     checkpoints.check_checkpoints_first,
+    checkpoints.keep_patience,
     spreading.broadcast_objects,
     spreading.keep_place_with_other_workers,
     spreading.join_launched_processes,

@@ -5,6 +5,7 @@ import tarfile
 import torch
 from fairseq import checkpoint_utils, file_utils
 from fairseq.file_io import PathManager
+from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 
 from fairseq_electra import safe_loading
@@ -12,6 +13,7 @@ from fairseq_electra.checkpoint_files import copy_whole, load_whole, write_whole
 from fairseq_electra.resuming import (
     agree_on_checkpoint,
     describe_misfit,
+    early_stop,
     read_chosen,
     resume_log_interval,
     stop_if_complete,
@@ -105,7 +107,25 @@ def check_checkpoints_first() -> None:
                 warn_of_changes(saved, trainer)
             if not cfg.reset_meters:
                 resume_log_interval(extra_state)
+                early_stop().update(extra_state.get("early_stop", {}))
         stop_if_complete(trainer)
         return extra_state, epoch_itr
 
     checkpoint_utils.load_checkpoint = load_checkpoint
+
+
+def keep_patience() -> None:
+    """Write into a checkpoint how many validations brought nothing (--patience), and the best.
+
+    A run that is started again counts from 0 without it, and stops later than one that was not
+    stopped. Needed by every fairseq to date.
+    """
+    original = Trainer.save_checkpoint
+
+    def save_checkpoint(self, filename, extra_state):
+        counted = dict(early_stop())
+        if counted:
+            extra_state = {**extra_state, "early_stop": counted}
+        return original(self, filename, extra_state)
+
+    Trainer.save_checkpoint = save_checkpoint
