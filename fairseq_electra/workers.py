@@ -13,7 +13,7 @@ import torch
 logger = logging.getLogger(__name__)
 
 SEED_STRIDE = 1_000_003  # more than the updates of any run: no two workers share a seed
-PATIENCE = 60.0  # seconds after which a worker says that it waits for the others
+LONG_WAIT = 60.0  # seconds after which a worker says that it waits for the others
 # what errors of torch name when another process does not answer
 LOST = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 
@@ -29,7 +29,7 @@ def announce_waiting(cfg) -> Iterator[None]:
     """
     spread = cfg.distributed_training
     timer = threading.Timer(
-        PATIENCE,
+        LONG_WAIT,
         logger.warning,
         (
             "worker %s of %d waits for the others at %s since %.0f s. Have all been started, and "
@@ -37,7 +37,7 @@ def announce_waiting(cfg) -> Iterator[None]:
             spread.distributed_rank,
             spread.distributed_world_size,
             spread.distributed_init_method,
-            PATIENCE,
+            LONG_WAIT,
         ),
     )
     timer.daemon = True

@@ -16,10 +16,9 @@ MAGIC = b"MMIDIDX\x00\x00"  # of `--dataset-impl mmap`, which fairseq-preprocess
 LEGACY = (b"TNTIDX\x00\x00", b"HUFFIDX\x00")  # older formats and huffman; not looked into
 HEADER = struct.Struct("<9sQBQ")  # magic, version, code of the ids' type, number of entries
 CHUNK = 1 << 24  # ids that are looked at together
-checksums: Dict[
-    str, int
-] = {}  # CRC-32 of .idx and .bin, by the path of each split that was checked
 MEND = "copy the folder again from where it was made, or make it again"
+# CRC-32 of .idx and .bin together, by the path of each split that was checked
+checksums: Dict[Path, int] = {}
 
 
 class Index(NamedTuple):

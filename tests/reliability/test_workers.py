@@ -144,7 +144,7 @@ def test_a_worker_that_fails_before_it_trains_ends_the_other(data_bin, tmp_path)
 
 def test_a_worker_that_waits_says_so(monkeypatch, caplog):
     """The other one ended before it came, as by a wrong option."""
-    monkeypatch.setattr(workers, "PATIENCE", 0.1)
+    monkeypatch.setattr(workers, "LONG_WAIT", 0.1)
     cfg = OmegaConf.structured(FairseqConfig)
     cfg.distributed_training.distributed_world_size = 2
     cfg.distributed_training.distributed_init_method = "tcp://h:1"
