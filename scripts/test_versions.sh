@@ -25,11 +25,13 @@ describe_row() {
         transformers) echo "3.11 ve-fairseq==0.12.3 2.13.0 transformers safetensors protobuf" ;;
         tensorflow) echo "3.11 ve-fairseq==0.12.3 2.13.0 tensorflow-cpu safetensors" ;;
         oldest-torch) echo "3.11 ve-fairseq==0.12.3 2.6.0" ;;
+        middle-torch) echo "3.12 ve-fairseq==0.12.3 2.9.1" ;;
+        newer-torch) echo "3.12 ve-fairseq==0.12.3 2.15.0" ;;
         stock) echo "3.10 fairseq==0.12.2 2.13.0" ;;
         *) echo "test_versions: no row $1 (rows: $ROWS)" >&2; return 1 ;;
     esac
 }
-ROWS="python3.11 python3.12 transformers tensorflow oldest-torch stock"
+ROWS="python3.11 python3.12 transformers tensorflow oldest-torch middle-torch newer-torch stock"
 
 # Both are called where bash ignores `set -e`, hence the chains of &&.
 install_stock_fairseq() {  # ENV PYTHON
