@@ -26,7 +26,7 @@ describe_row() {
         tensorflow) echo "3.11 ve-fairseq==0.12.3 2.13.0 tensorflow-cpu safetensors" ;;
         oldest-torch) echo "3.11 ve-fairseq==0.12.3 2.6.0" ;;
         middle-torch) echo "3.12 ve-fairseq==0.12.3 2.9.1" ;;
-        newer-torch) echo "3.12 ve-fairseq==0.12.3 2.15.0" ;;
+        newer-torch) echo "3.12 ve-fairseq==0.12.3 2.14.1" ;;
         stock) echo "3.10 fairseq==0.12.2 2.13.0" ;;
         *) echo "test_versions: no row $1 (rows: $ROWS)" >&2; return 1 ;;
     esac
