@@ -122,6 +122,16 @@ def resume_log_interval(extra_state) -> None:
         metrics.load_state_dict({"train_inner": meters["train_inner"]})
 
 
+def resume_schedule(extra_state, trainer) -> None:
+    """Tell the schedule the validation loss of the epoch at whose end a checkpoint was saved.
+
+    fairseq saves first, and tells it then; some schedules lower the rate by it.
+    """
+    place = extra_state["train_iterator"]
+    if place["iterations_in_epoch"] == 0:
+        trainer.lr_step(place["epoch"] - 1, extra_state.get("val_loss"))
+
+
 def early_stop() -> Dict:
     """What --patience has counted: attributes of a function of fairseq-train, which may be main."""
     for name in ("__main__", "fairseq_cli.train"):

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from fairseq import checkpoint_utils
 
 from tiny_runs import LONGEST, launch
@@ -184,3 +185,20 @@ def test_patience_is_counted_over_several_starts(data_bin, tmp_path, train_elect
     assert "early stop since valid performance hasn't improved for last 2 runs" in output
     assert (tmp_path / "checkpoint_1_6.pt").exists()
     assert not list(tmp_path.glob("checkpoint_1_8.pt"))
+
+
+def test_a_schedule_that_looks_at_validations_goes_on(data_bin, tmp_path, train_electra):
+    """No epoch is better than the first by 90 %: the second lowers the rate, stopped or not."""
+    options = ("--lr-scheduler", "reduce_lr_on_plateau", "--lr-threshold", 0.9, "--max-update", 0)
+    options += ("--warmup-updates", 0, "--batch-size", 32)
+    train_electra(data_bin, tmp_path / "whole", *options, "--max-epoch", 4)
+    for epochs in (1, 2, 3, 4):
+        train_electra(data_bin, tmp_path / "parts", *options, "--max-epoch", epochs)
+    whole, parts = (
+        torch.load(tmp_path / name / "checkpoint_last.pt", weights_only=True)
+        for name in ("whole", "parts")
+    )
+    rates = [state["last_optimizer_state"]["param_groups"][0]["lr"] for state in (whole, parts)]
+    assert rates[0] == rates[1] < 1e-4
+    for name, tensor in whole["model"].items():
+        assert torch.equal(tensor, parts["model"][name]), name

@@ -16,6 +16,7 @@ from fairseq_electra.resuming import (
     early_stop,
     read_chosen,
     resume_log_interval,
+    resume_schedule,
     stop_if_complete,
     warn_of_changes,
 )
@@ -105,6 +106,8 @@ def check_checkpoints_first() -> None:
         if trainer.get_num_updates() > 0:
             if first:
                 warn_of_changes(saved, trainer)
+            if not (cfg.reset_lr_scheduler or cfg.reset_dataloader):
+                resume_schedule(extra_state, trainer)
             if not cfg.reset_meters:
                 resume_log_interval(extra_state)
                 early_stop().update(extra_state.get("early_stop", {}))

@@ -116,21 +116,15 @@ def read_numbers(output: str, numbers: dict) -> dict:
 
 
 def read_state(save_dir: Path) -> dict:
-    """What of the last checkpoint must be the same: all but clocks and paths.
-
-    fairseq saves before it tells the schedule an epoch's validation loss, so a run that resumes at
-    an epoch's end lacks it in the schedule's `best`. electra_decay does not look at that.
-    """
+    """What of the last checkpoint must be the same: all but clocks and paths."""
     state = torch.load(save_dir / "checkpoint_last.pt", weights_only=True)
     extra = state["extra_state"]
-    schedule = {**state["optimizer_history"][-1]["lr_scheduler_state"]}
-    del schedule["best"]
     kept = {name: extra.get(name) for name in ("train_iterator", "val_loss", "best", "ema")}
     return {
         "model": state["model"],
         "optimizer": state["last_optimizer_state"],
         "updates": state["optimizer_history"][-1]["num_updates"],
-        "schedule": schedule,
+        "schedule": state["optimizer_history"][-1]["lr_scheduler_state"],
         **kept,
     }
 
