@@ -7,6 +7,7 @@ it asked for. `compat.guard_checkpoints` makes fairseq's own loading do the same
 import argparse
 import pickle
 import re
+import sys
 import tarfile
 from typing import Any, Dict, Iterator, Optional, Tuple
 
@@ -179,7 +180,16 @@ def as_dict(section) -> Dict[str, Any]:
 
 
 def open_archive(*arguments, **options) -> tarfile.TarFile:
-    """`tarfile.open`, for extracting inside the chosen folder only; Python 3.14's default."""
+    """`tarfile.open`, for extracting inside the chosen folder only; Python 3.14's default.
+
+    Raises:
+        ValueError: if this Python has no such filter yet (3.10 before 3.10.12, 3.11 before 3.11.4).
+    """
+    if not hasattr(tarfile, "data_filter"):
+        raise ValueError(
+            f"Python {sys.version.split()[0]} cannot unpack an archive without the risk that it "
+            "writes elsewhere: unpack it yourself and give the folder, or use Python 3.11.4"
+        )
     archive = tarfile.open(*arguments, **options)  # noqa: SIM115 (the caller closes it)
     archive.extraction_filter = tarfile.data_filter
     return archive

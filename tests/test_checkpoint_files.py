@@ -203,9 +203,10 @@ def read_all(folder):
 
 
 def flip_a_weight(path):
-    """One bit in the largest record, which torch loads as another number."""
+    """One bit in the largest tensor, which torch loads as another number."""
     with zipfile.ZipFile(path) as archive:
-        record = max(archive.infolist(), key=lambda record: record.file_size)
+        tensors = [record for record in archive.infolist() if "/data/" in record.filename]
+    record = max(tensors, key=lambda record: record.file_size)
     flip(path, record.header_offset + record.file_size // 2)
     torch.load(path)
 

@@ -315,13 +315,27 @@ def test_what_fairseq_train_writes_is_loaded(data_bin, tmp_path, train_electra, 
     assert "Loaded checkpoint" in again.output
 
 
-def test_a_model_archive_cannot_write_elsewhere(tmp_path):
-    packed = tmp_path / "packed"
-    packed.mkdir()
-    with tarfile.open(packed / "model.tar.gz", "w:gz") as archive:
+@pytest.fixture
+def packed(tmp_path):
+    """A model's archive with a file that would lie outside of its folder."""
+    (tmp_path / "packed").mkdir()
+    with tarfile.open(tmp_path / "packed" / "model.tar.gz", "w:gz") as archive:
         archive.addfile(tarfile.TarInfo("model/../../made"), io.BytesIO())
-    with pytest.raises(tarfile.OutsideDestinationError):
-        file_utils.load_archive_file(str(packed / "model.tar.gz"))
+    return str(tmp_path / "packed" / "model.tar.gz")
+
+
+def test_a_model_archive_cannot_write_elsewhere(packed):
+    # a Python without the filter cannot unpack any, see the next test
+    refusal = getattr(tarfile, "OutsideDestinationError", ValueError)
+    with pytest.raises(refusal):
+        file_utils.load_archive_file(packed)
+
+
+def test_an_old_python_unpacks_no_archive(packed, monkeypatch):
+    """As Debian 12's 3.11.2, which has no filter."""
+    monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    with pytest.raises(ValueError, match=r"cannot unpack an archive .* give the folder, or use"):
+        file_utils.load_archive_file(packed)
 
 
 def test_nothing_else_unpickles():
