@@ -4,7 +4,6 @@
 """
 
 import logging
-import os
 import sys
 import textwrap
 import zipfile
@@ -53,8 +52,8 @@ def agree_on_checkpoint(cfg, trainer) -> str:
     return answer["chosen"]
 
 
-def read_chosen(cfg, suffix: str) -> Dict:
-    """What is in the checkpoint that fairseq loads, its tensors unread; empty if there is none.
+def find_chosen(cfg, suffix: str) -> Optional[Path]:
+    """The checkpoint that fairseq loads; None if there is none.
 
     Args:
         cfg: fairseq's CheckpointConfig.
@@ -62,9 +61,14 @@ def read_chosen(cfg, suffix: str) -> Dict:
     path = Path(cfg.restore_file.replace(".pt", suffix + ".pt"))
     if cfg.restore_file == LAST:
         path = Path(cfg.save_dir) / path
-        if not path.exists():
-            path = Path(cfg.finetune_from_model or os.devnull)
-    return load_file(path, mmap=zipfile.is_zipfile(path)) if path.is_file() else {}
+        if cfg.finetune_from_model is not None and not path.exists():
+            path = Path(cfg.finetune_from_model)
+    return path if path.is_file() else None
+
+
+def read_chosen(path: Optional[Path]) -> Dict:
+    """What is in it, tensors unread; empty if there is none."""
+    return {} if path is None else load_file(path, mmap=zipfile.is_zipfile(path))
 
 
 def warn_of_changes(saved: Dict, trainer) -> None:
@@ -85,28 +89,29 @@ def in_epoch(saved: Dict) -> bool:
     return saved["extra_state"]["train_iterator"]["iterations_in_epoch"] > 0
 
 
-def describe_misfit(error: Exception, saved: Dict, cfg) -> Optional[str]:
+def describe_misfit(error: Exception, path: Optional[Path], saved: Dict, cfg) -> Optional[str]:
     """What to say if `error` means that a checkpoint does not fit this run; None for others.
 
     fairseq says to "ensure that the architectures match", whatever the reason was.
 
     Args:
         error: of fairseq's loading.
+        path, saved: the checkpoint and what is in it.
         cfg: fairseq's whole configuration.
     """
     if not str(error).startswith(MISFITS):
         return None
-    reason = textwrap.shorten(
-        f"{error.__context__ or error}".rstrip(".\n"), LONGEST, placeholder=" (and more)"
-    )
-    parts = [f"the checkpoint does not fit this run: {reason}"]
+    # fairseq raises its own error while it handles the one that has the reason
+    reason = str(error.__context__ or error).rstrip(".\n")
+    reason = textwrap.shorten(reason, LONGEST, placeholder=" (and more)")
+    parts = [f"the checkpoint {path} does not fit this run: {reason}"]
     changes = list_changes(saved.get("cfg"), cfg)
     if changes:
         parts.append(f"Options that differ: {', '.join(map(str, changes))}")
-    if cfg.checkpoint.restore_file == LAST and not cfg.checkpoint.finetune_from_model:
+    if path is not None and path.parent == Path(cfg.checkpoint.save_dir):
         parts.append(
-            f"It is in --save-dir {cfg.checkpoint.save_dir}: another training needs another one "
-            "(with --finetune-from-model if it is to begin with these weights)"
+            "It is in this run's --save-dir: another training needs another one (with "
+            "--finetune-from-model if it is to begin with these weights)"
         )
     return ". ".join(parts)
 

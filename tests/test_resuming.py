@@ -159,10 +159,25 @@ def test_workers_with_other_data_are_refused(data_bin, other_data, tmp_path):
 def test_what_does_not_fit_is_said_last(resume, options, reason, change):
     last = resume(*options, check=False).strip().splitlines()[-1]
     assert "ensure that the architectures match" not in last
-    assert "the checkpoint does not fit this run: " in last
+    assert "checkpoint_last.pt does not fit this run: " in last
     assert reason in last
     assert change in last
     assert "another training needs another one" in last
+
+
+def test_a_fine_tuning_in_the_folder_of_another_training_is_told_so(resume, begun):
+    """--finetune-from-model counts only where the save-dir has no checkpoint."""
+    options = ("--finetune-from-model", begun / "checkpoint_last.pt", "--optimizer", "adam")
+    last = resume(*options, check=False).strip().splitlines()[-1]
+    assert "another training needs another one" in last
+
+
+def test_a_model_that_does_not_fit_is_named(begun, data_bin, tmp_path, train_electra):
+    source = begun / "checkpoint_last.pt"
+    options = ("--finetune-from-model", source, "--encoder-layers", 3)
+    last = train_electra(data_bin, tmp_path, *options, check=False).output.strip().splitlines()[-1]
+    assert f"the checkpoint {source} does not fit this run: " in last
+    assert "another training" not in last
 
 
 def test_another_dictionary_is_said_last(resume, data_bin, tmp_path):

@@ -14,6 +14,7 @@ from fairseq_electra.resuming import (
     agree_on_checkpoint,
     describe_misfit,
     early_stop,
+    find_chosen,
     read_chosen,
     resume_log_interval,
     resume_schedule,
@@ -95,11 +96,12 @@ def check_checkpoints_first() -> None:
         if chosen != cfg.restore_file:  # a fine-tuning that has begun goes on too
             cfg = OmegaConf.merge(cfg, {"restore_file": chosen, "finetune_from_model": None})
         first = trainer.data_parallel_rank == 0
-        saved = read_chosen(cfg, trainer.checkpoint_suffix) if first else {}
+        path = find_chosen(cfg, trainer.checkpoint_suffix)
+        saved = read_chosen(path) if first else {}
         try:
             extra_state, epoch_itr = original(cfg, trainer, **passthrough_args)
         except Exception as error:
-            message = describe_misfit(error, saved, trainer.cfg)
+            message = describe_misfit(error, path, saved, trainer.cfg)
             if message is None:
                 raise
             raise ValueError(message) from error
