@@ -21,18 +21,28 @@ def reference_attention(q: Tensor, k: Tensor, v: Tensor, attended, p: float) -> 
     return dropout(probs, p) @ v
 
 
-def fused_attention(q: Tensor, k: Tensor, v: Tensor, attended, p: float) -> Tensor:
-    """torch's fused kernel; with `attended` None it can take its flash implementation.
+def is_slow(q: Tensor) -> bool:
+    """Whether the kernel's backward pass on the CPU will be slower than the plain products.
 
-    On the CPU it has none with dropout, and its own fallback computes bf16 in float32: there the
-    reference is faster.
+    In bf16 it hands each small product, of one head and one block of keys, to oneDNN by itself, and
+    describing a product there takes longer than computing it. `reference_attention` has few and
+    large ones: a quarter of the time at 64 and at 128 tokens (docs/performance.md).
+    """
+    return q.dtype == torch.bfloat16 and q.requires_grad
+
+
+def fused_attention(q: Tensor, k: Tensor, v: Tensor, attended, p: float) -> Tensor:
+    """torch's fused kernel where it is the faster one; flash is possible with `attended` None.
+
+    On the CPU the reference is faster with dropout, which the kernel has not (its fallback computes
+    bf16 in float32), and where gradients flow in bf16 (see `is_slow`).
 
     Args:
         q, k, v: (B, H, T, W), H heads of width W.
         attended: bool (B, 1, 1, T), true at positions to attend to; None when nothing is padded.
         p: dropout of the attention weights, 0 outside training.
     """
-    if p > 0 and q.device.type == "cpu":
+    if q.device.type == "cpu" and (p > 0 or is_slow(q)):
         return reference_attention(q, k, v, attended, p)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=attended, dropout_p=p)
 
