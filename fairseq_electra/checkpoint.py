@@ -12,7 +12,8 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
-PRETRAINING_PARTS = ("generator.", "discriminator_head.")
+PRETRAINING_PARTS = ("generator.", "discriminator_head.", "mlm_head.")
+MLM_HEAD = "mlm_head."
 HEADS = "classification_heads."
 
 
@@ -39,8 +40,10 @@ def adapt_state_dict(model, state_dict: Dict[str, Tensor]) -> None:
     """
     check_dictionary(model, state_dict)
     check_labels(model, state_dict)
-    if model.generator is None:
-        drop_tensors(state_dict, PRETRAINING_PARTS, "pre-training only")
+    own = tuple({name.split(".")[0] + "." for name in model.state_dict()})
+    others = [part for part in PRETRAINING_PARTS if part not in own]
+    drop_tensors(state_dict, others, "pre-training only")
+    fill_mlm_head(model, state_dict)
     keep_own_heads(model, state_dict)
 
 
@@ -83,6 +86,14 @@ def drop_tensors(state_dict: Dict[str, Tensor], prefixes, reason: str) -> None:
         del state_dict[name]
     if names:
         logger.info("not loaded (%s): %d tensors of %s", reason, len(names), ", ".join(prefixes))
+
+
+def fill_mlm_head(model, state_dict: Dict[str, Tensor]) -> None:
+    """Keep the model's own head of --mlm-updates where a pre-training had none."""
+    if not any(name.startswith(MLM_HEAD) for name in state_dict):
+        for name, tensor in model.state_dict().items():
+            if name.startswith(MLM_HEAD):
+                state_dict[name] = tensor
 
 
 def keep_own_heads(model, state_dict: Dict[str, Tensor]) -> None:

@@ -30,7 +30,7 @@ from fairseq_electra.safe_loading import as_dict, load_file
 
 # Options of how a model computes, not of what it is.
 MEANS = ("_name", "attention", "precision", "compile", "checkpoint_activations")
-MEANS += ("weight_init",)  # of weights that are there
+MEANS += ("weight_init", "mlm_updates")  # of weights that are there, of a training
 SIZES = [field.name for field in fields(ElectraConfig) if field.name not in MEANS]
 
 

@@ -6,7 +6,7 @@ All losses are in nats, as in the paper (fairseq's masked_lm reports bits).
 import functools
 import math
 from dataclasses import dataclass, field
-from typing import Dict, List, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +16,19 @@ from fairseq.logging import metrics
 from torch import Tensor
 
 from fairseq_electra.criterions.discriminator_metrics import (
+    BINS,
+    compute_context_auc,
     compute_discriminator_metrics,
     count_logits,
+    count_logits_by_token,
 )
+from fairseq_electra.criterions.feature_metrics import compute_feature_metrics, sum_features
 from fairseq_electra.modules.compiling import compile_step
 
 HITS = ("masked_acc", "sampled_acc")
+MASKED = ("mlm_loss", "mlm_acc")  # of the discriminator's encoder, during --mlm-updates
 JUDGED = ("disc_acc", "disc_precision", "disc_recall", "disc_auc", "replaced")
+FEATURES = ("feature_mean", "feature_dims")  # held out
 
 
 @dataclass
@@ -55,6 +61,9 @@ def check_weights(cfg: ElectraCriterionConfig) -> None:
 class ElectraCriterion(FairseqCriterion):
     """gen_weight x mean over picked positions + disc_weight x mean over tokens but padding.
 
+    During --mlm-updates the first mean is the sum of both encoders', and the discriminator counts
+    as one that gives even odds, so that losses before and after can be compared.
+
     fairseq divides an update's summed gradients by one summed sample size, but there are two means.
     The sample size is the number of tokens, and a batch's loss is that number times its weighted
     means. So the discriminator's mean is that of the whole update however it is spread over workers
@@ -62,7 +71,7 @@ class ElectraCriterion(FairseqCriterion):
     with blocks of equal length, and otherwise weighs each batch's mean by its tokens.
     """
 
-    metric_names = ("loss", "disc_loss", "gen_loss", *HITS, *JUDGED)
+    metric_names = ("loss", "disc_loss", "gen_loss", *HITS, *JUDGED, *FEATURES)
 
     def __init__(self, cfg: ElectraCriterionConfig, task):
         super().__init__(task)
@@ -84,12 +93,16 @@ class ElectraCriterion(FairseqCriterion):
         is_judged = is_token
         if not self.judges_all:
             is_judged = mark_picked(sample["net_input"]["picked"], weights, is_token)
-        gen_loss, disc_loss, counts = self.measure(output, weights, is_judged)
+        gen_loss, mlm_loss, disc_loss, counts = self.measure(output, weights, is_judged)
         if not self.judges_all:  # a mean like the other one, for the division by all tokens
             disc_loss = disc_loss * (ntokens / is_judged.sum().clamp(min=1))
-        loss = self.gen_weight * gen_loss * (ntokens / npicked) + self.disc_weight * disc_loss
+        word_loss = gen_loss if mlm_loss is None else gen_loss + mlm_loss
+        loss = self.gen_weight * word_loss * (ntokens / npicked) + self.disc_weight * disc_loss
+        if not self.training:
+            counts.update(measure_held_out(output, is_token, is_judged))
 
-        uninformed = self.gen_weight * math.log(output.gen_logits.size(-1))
+        encoders = 1 if mlm_loss is None else 2
+        uninformed = encoders * self.gen_weight * math.log(output.gen_logits.size(-1))
         uninformed += self.disc_weight * math.log(2)  # even odds
         logging_output = {
             "loss": loss.detach(),
@@ -102,6 +115,8 @@ class ElectraCriterion(FairseqCriterion):
             "sample_size": ntokens,
             **counts,
         }
+        if mlm_loss is not None:
+            logging_output["mlm_loss"] = mlm_loss.detach()
         # They outlive the batch, but a CUDA graph's results do not (`--compile reduce-overhead`).
         return loss, ntokens, {key: keep(value) for key, value in logging_output.items()}
 
@@ -120,13 +135,21 @@ class ElectraCriterion(FairseqCriterion):
         )
         metrics.log_scalar("disc_loss", total["disc_loss"] / max(ntokens, 1), ntokens, round=4)
         metrics.log_scalar("gen_loss", total["gen_loss"] / npicked, npicked, round=4)
-        for key in HITS:
+        for key in (*HITS, *(key for key in MASKED if key in logging_outputs[0])):
             hits = sum(log.get(key, 0) for log in logging_outputs)
             metrics.log_scalar(key, hits / npicked, npicked, round=4)
         histogram = sum(log["disc_histogram"] for log in logging_outputs)
         metrics.log_scalar_sum("_disc_histogram", histogram)
         for key in JUDGED:
             metrics.log_derived(key, read_histogram(key))
+        if "features" in logging_outputs[0]:
+            metrics.log_scalar_sum("_features", sum(log["features"] for log in logging_outputs))
+            for key in FEATURES:
+                metrics.log_derived(key, read_features(key))
+        if "disc_by_token" in logging_outputs[0]:
+            by_token = sum(log["disc_by_token"] for log in logging_outputs)
+            metrics.log_scalar_sum("_disc_by_token", by_token)
+            metrics.log_derived("disc_auc_context", read_context_auc)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
@@ -144,6 +167,16 @@ def read_metrics(histogram: Tensor) -> Dict[str, float]:
     return compute_discriminator_metrics(histogram)
 
 
+def read_features(key: str):
+    """A function that reads one metric off the summed products among fairseq's meters."""
+    return lambda meters: round(compute_feature_metrics(meters["_features"].sum)[key], 4)
+
+
+def read_context_auc(meters) -> float:
+    """Of the summed histogram by token among fairseq's meters."""
+    return round(compute_context_auc(meters["_disc_by_token"].sum), 4)
+
+
 def keep(value):
     """A copy of a tensor; numbers as they are."""
     return value.clone() if torch.is_tensor(value) else value
@@ -155,7 +188,9 @@ def mark_picked(picked: Tensor, weights: Tensor, is_token: Tensor) -> Tensor:
     return slots.scatter_add_(1, picked, (weights > 0).long()) > 0
 
 
-def measure_output(output, weights: Tensor, is_judged: Tensor) -> Tuple[Tensor, Tensor, Dict]:
+def measure_output(
+    output, weights: Tensor, is_judged: Tensor
+) -> Tuple[Tensor, Optional[Tensor], Tensor, Dict]:
     """Everything that is computed of a batch's output, on the device, with static shapes.
 
     Args:
@@ -164,13 +199,35 @@ def measure_output(output, weights: Tensor, is_judged: Tensor) -> Tuple[Tensor, 
         is_judged: bool (B, T), false at padding, and where the discriminator's word does not count.
 
     Returns:
-        The generator's summed loss and the discriminator's, in nats, and what is counted.
+        Summed losses in nats, the generator's, its like of the discriminator's encoder (None but
+        during --mlm-updates) and the discriminator's, and what is counted.
     """
-    gen_logits = output.gen_logits.float()
-    counts = count_generator_hits(gen_logits, output, weights)
+    gen_logits, targets = output.gen_logits.float(), output.gen_targets
+    counts = {"masked_acc": count_hits(gen_logits.detach().argmax(-1), targets, weights)}
+    gen_loss = sum_generator_loss(gen_logits, targets, weights)
+    if output.disc_logits is None:
+        mlm_logits = output.mlm_logits.float()
+        counts["mlm_acc"] = count_hits(mlm_logits.detach().argmax(-1), targets, weights)
+        counts["disc_histogram"] = is_judged.new_zeros(2, BINS, dtype=torch.float64)
+        mlm_loss = sum_generator_loss(mlm_logits, targets, weights)
+        return gen_loss, mlm_loss, is_judged.sum() * math.log(2), counts
+    counts["sampled_acc"] = count_hits(output.sampled_tokens, targets, weights)
     counts["disc_histogram"] = count_logits(output.disc_logits, output.is_replaced, is_judged)
-    gen_loss = sum_generator_loss(gen_logits, output.gen_targets, weights)
-    return gen_loss, sum_discriminator_loss(output, is_judged), counts
+    return gen_loss, None, sum_discriminator_loss(output, is_judged), counts
+
+
+def measure_held_out(output, is_token: Tensor, is_judged: Tensor) -> Dict[str, Tensor]:
+    """What only validation counts: whether the features are alive, and the context is read."""
+    counts = {"features": sum_features(output.disc_features, is_token)}
+    if output.disc_logits is not None:
+        counts["disc_by_token"] = count_logits_by_token(
+            output.disc_logits,
+            output.is_replaced,
+            is_judged,
+            output.corrupted_tokens,
+            output.gen_logits.size(-1),
+        )
+    return counts
 
 
 def sum_generator_loss(gen_logits: Tensor, gen_targets: Tensor, weights: Tensor) -> Tensor:
@@ -189,11 +246,6 @@ def sum_discriminator_loss(output, is_judged: Tensor) -> Tensor:
     )
 
 
-def count_generator_hits(gen_logits: Tensor, output, weights: Tensor) -> Dict[str, Tensor]:
-    """At how many picked slots the generator's best guess, and its sample, was the original."""
-    used = weights > 0
-    best = gen_logits.detach().argmax(-1)
-    return {
-        "masked_acc": (best.eq(output.gen_targets) & used).sum(),
-        "sampled_acc": (output.sampled_tokens.eq(output.gen_targets) & used).sum(),
-    }
+def count_hits(guesses: Tensor, gen_targets: Tensor, weights: Tensor) -> Tensor:
+    """At how many used slots the guess (B, K) is the original."""
+    return (guesses.eq(gen_targets) & (weights > 0)).sum()

@@ -1,3 +1,3 @@
-"""The ELECTRA model and its sizes, and a RoBERTa that takes layer-wise decay."""
+"""ELECTRA and its sizes, its encoder as a RoBERTa, fairseq's RoBERTa with layer-wise decay."""
 
-from fairseq_electra.models import electra, roberta_layerwise  # noqa: F401 (registers)
+from fairseq_electra.models import electra, electra_mlm, roberta_layerwise  # noqa: F401 (registers)

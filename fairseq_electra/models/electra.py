@@ -6,7 +6,7 @@ the model is the discriminator's encoder with classification heads, and no gener
 """
 
 from contextlib import nullcontext
-from typing import NamedTuple, Optional
+from typing import Callable, Dict, NamedTuple, Optional
 
 import torch
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
@@ -37,6 +37,7 @@ from fairseq_electra.modules.encoder import (
     scale_to_fan_in,
 )
 from fairseq_electra.modules.heads import ClassificationHead, DiscriminatorHead, GeneratorHead
+from fairseq_electra.modules.local_start import start_local
 from fairseq_electra.modules.token_types import mark_second_sentence
 from fairseq_electra.optim.layerwise import mark_depths
 
@@ -56,11 +57,23 @@ class ElectraOutput(NamedTuple):
 
     gen_logits: Tensor  # (B, K, V) of the generator at the picked positions
     gen_targets: Tensor  # (B, K) the original tokens there
-    sampled_tokens: Tensor  # (B, K) the generator's samples there
     masked_tokens: Tensor  # (B, T) input of the generator
-    corrupted_tokens: Tensor  # (B, T) input of the discriminator
-    is_replaced: Tensor  # (B, T) bool, labels of the discriminator
-    disc_logits: Tensor  # (B, T) positive where a token looks replaced
+    disc_features: Tensor  # (B, T, C) of the discriminator's last layer
+    # of replaced-token detection; None during --mlm-updates
+    sampled_tokens: Optional[Tensor] = None  # (B, K) the generator's samples there
+    corrupted_tokens: Optional[Tensor] = None  # (B, T) input of the discriminator
+    is_replaced: Optional[Tensor] = None  # (B, T) bool, labels of the discriminator
+    disc_logits: Optional[Tensor] = None  # (B, T) positive where a token looks replaced
+    # during --mlm-updates alone
+    mlm_logits: Optional[Tensor] = None  # (B, K, V) of the discriminator's encoder, given masks
+
+
+def reach(x: Tensor, unused: nn.Module) -> Tensor:
+    """x itself; the parameters of a head that this stage does not use get gradients of zero.
+
+    DistributedDataParallel waits for a gradient of every parameter.
+    """
+    return x + 0.0 * sum(param.sum() for param in unused.parameters())
 
 
 class Generator(nn.Module):
@@ -106,12 +119,15 @@ class ElectraModel(BaseFairseqModel):
         cfg: sizes and options.
         dictionary: fairseq's, with `<mask>` in it if `pretrain`.
         pretrain: build the generator and the discriminator's head.
+        mlm: build a head on the discriminator's encoder that fills masks; with `pretrain`
+            --mlm-updates says so.
     """
 
-    def __init__(self, cfg: ElectraConfig, dictionary, pretrain: bool):
+    def __init__(self, cfg: ElectraConfig, dictionary, pretrain: bool, mlm: bool = False):
         super().__init__()
         self.cfg = cfg = fill_defaults(cfg)
-        self.pretrain_step = None  # `pretrain`, compiled when its device is known
+        self.steps: Dict[str, Callable] = {}  # by name, compiled when their device is known
+        self.num_updates = 0
         # numbers, as a compiled step cannot read them in omegaconf's DictConfig
         self.disallow_correct, self.temperature = bool(cfg.disallow_correct), float(cfg.temperature)
         self.pad_idx, self.eos_idx = dictionary.pad(), dictionary.eos()
@@ -125,10 +141,26 @@ class ElectraModel(BaseFairseqModel):
         self.encoder = build_encoder(cfg, size, cfg.embedding_size)
         self.generator = Generator(cfg, num_tokens) if pretrain else None
         self.discriminator_head = DiscriminatorHead(size.hidden) if pretrain else None
+        self.mlm_head = None
+        if mlm or (pretrain and cfg.mlm_updates > 0):
+            self.mlm_head = GeneratorHead(size.hidden, cfg.embedding_size, num_tokens)
         self.classification_heads = nn.ModuleDict()
-        if str(cfg.weight_init) == "fan-in":
-            self.scale_matrices()
+        self.start()
         mark_depths([self.embeddings, self.encoder.embeddings_project], self.encoder.layers)
+
+    def start(self) -> None:
+        """Change the initial weights as `--weight-init` and `--mlm-updates` say."""
+        if self.discriminator_head is not None and self.mlm_head is not None:
+            self.discriminator_head.start_even()
+        start = str(self.cfg.weight_init)
+        if start in ("fan-in", "local"):
+            self.scale_matrices()
+        if start == "local":
+            networks = [(self.encoder, self.embeddings)]
+            if self.generator is not None:
+                own = self.generator.embeddings
+                networks.append((self.generator.encoder, self.embeddings if own is None else own))
+            start_local(networks)
 
     def scale_matrices(self) -> None:
         """Give all matrices that are not Glorot's the std of `--weight-init fan-in`."""
@@ -151,16 +183,29 @@ class ElectraModel(BaseFairseqModel):
     def forward(self, src_tokens: Tensor, picked: Optional[Tensor] = None, **net_input):
         """Pre-train where the batch has picked positions, otherwise encode.
 
-        See `pretrain` and `encode` for the further arguments, which are a batch's `net_input`.
+        See `pretrain` and `encode` for the further arguments, which are a batch's `net_input`; the
+        first of --mlm-updates are `pretrain_mlm`.
         """
         with self.autocast(src_tokens.device):
             if picked is None:
                 return self.encode(src_tokens, **net_input)
-            if self.pretrain_step is None:
-                mode = str(self.cfg.compile)
-                self.pretrain_step = compile_step(self.pretrain, mode, src_tokens.device)
-                keep_gradients(self.parameters(), mode, src_tokens.device)
-            return self.pretrain_step(src_tokens, picked, **net_input)
+            in_mlm = self.num_updates < self.cfg.mlm_updates
+            step = self.find_step("pretrain_mlm" if in_mlm else "pretrain", src_tokens.device)
+            return step(src_tokens, picked, **net_input)
+
+    def find_step(self, name: str, device: torch.device) -> Callable:
+        """The method of this name, compiled as `--compile` says."""
+        mode = str(self.cfg.compile)
+        if not self.steps:
+            keep_gradients(self.parameters(), mode, device)
+        if name not in self.steps:
+            self.steps[name] = compile_step(getattr(self, name), mode, device)
+        return self.steps[name]
+
+    def set_num_updates(self, num_updates: int) -> None:
+        """fairseq says how many updates were made, before each and when it loads a checkpoint."""
+        super().set_num_updates(num_updates)
+        self.num_updates = num_updates
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """The context in which `--precision` computes.
@@ -217,14 +262,48 @@ class ElectraModel(BaseFairseqModel):
         features = self.encoder(
             self.embeddings(corrupted, token_types), padding_mask, places=places
         )
+        if self.mlm_head is not None:
+            features = reach(features, self.mlm_head)
         return ElectraOutput(
             gen_logits=gen_logits,
             gen_targets=gen_targets,
-            sampled_tokens=sampled_tokens,
             masked_tokens=masked,
+            disc_features=features,
+            sampled_tokens=sampled_tokens,
             corrupted_tokens=corrupted,
             is_replaced=label_replaced(src_tokens, corrupted),
             disc_logits=self.discriminator_head(features),
+        )
+
+    def pretrain_mlm(
+        self,
+        src_tokens: Tensor,
+        picked: Tensor,
+        becomes_mask: Tensor,
+        has_padding: bool,
+        places: Optional[Tensor] = None,
+        token_types: Optional[Tensor] = None,
+        **of_samples,
+    ) -> ElectraOutput:
+        """Both encoders fill the same masks: nothing is replaced, nothing is judged yet.
+
+        The arguments are those of `pretrain`; what decides samples is not used.
+        """
+        padding_mask = src_tokens.eq(self.pad_idx) if has_padding else None
+        masked = mask_tokens(src_tokens, picked, becomes_mask, self.mask_idx)
+        gen_logits = self.generator(
+            masked, token_types, padding_mask, picked, self.embeddings, places
+        )
+        features = self.encoder(self.embeddings(masked, token_types), padding_mask, places=places)
+        features = reach(features, self.discriminator_head)
+        return ElectraOutput(
+            gen_logits=gen_logits,
+            gen_targets=src_tokens.gather(1, picked),
+            masked_tokens=masked,
+            disc_features=features,
+            mlm_logits=self.mlm_head(
+                gather_positions(features, picked), self.embeddings.embed_tokens.weight
+            ),
         )
 
     def sample(self, gen_logits: Tensor, gen_targets: Tensor, uniform: Tensor) -> Tensor:
@@ -261,7 +340,10 @@ class ElectraModel(BaseFairseqModel):
             token_types = mark_second_sentence(src_tokens, self.eos_idx, self.pad_idx)
         x = self.encoder(self.embeddings(src_tokens, token_types), padding_mask, hiddens)
         if classification_head_name is not None:
-            x = self.classification_heads[classification_head_name](x, **head_input)
+            head = self.classification_heads[classification_head_name]
+            if isinstance(head, ClassificationHead):
+                head_input["padding_mask"] = padding_mask
+            x = head(x, **head_input)
         elif not features_only:
             x = self.discriminator_head(x)
         return x, {"inner_states": hiddens}
@@ -269,7 +351,8 @@ class ElectraModel(BaseFairseqModel):
     def register_classification_head(self, name: str, num_classes: int, **kwargs) -> None:
         """Add a head that `encode` applies by name; fairseq's sentence tasks call this."""
         hidden, dropout = self.cfg.encoder_embed_dim, self.cfg.dropout
-        self.add_head(name, ClassificationHead(hidden, num_classes, dropout))
+        head = ClassificationHead(hidden, num_classes, dropout, str(self.cfg.pooling))
+        self.add_head(name, head)
 
     def add_head(self, name: str, head: nn.Module) -> None:
         """Add a head that `encode` applies by name: features (B, T, C) -> anything."""

@@ -13,7 +13,8 @@ from fairseq_electra.modules.compiling import COMPILE_MODES
 from fairseq_electra.modules.encoder import EncoderSize
 
 PRECISIONS = ("float32", "bf16")
-WEIGHT_INITS = ("bert", "fan-in")
+WEIGHT_INITS = ("bert", "fan-in", "local")
+POOLINGS = ("first", "mean")
 HEAD_WIDTH = 64  # of the generator's attention heads (google-research/electra, pretrain)
 
 
@@ -54,8 +55,16 @@ class ElectraConfig(FairseqDataclass):
     weight_init: ChoiceEnum(WEIGHT_INITS) = field(
         default="bert",
         metadata={
-            "help": "standard deviation of new matrices: bert: 0.02, as the authors; fan-in: one "
-            "over the root of the inputs, for sizes far below the paper's"
+            "help": "bert: a standard deviation of 0.02, as the authors; fan-in: one over the root "
+            "of the inputs, for sizes far below the paper's; local: fan-in, and two layers that "
+            "begin by attending to the neighbours, for short trainings"
+        },
+    )
+    mlm_updates: int = field(
+        default=0,
+        metadata={
+            "help": "in so many updates, the first, the discriminator's encoder learns to fill "
+            "masks as the generator does; replaced-token detection begins after them"
         },
     )
     temperature: float = field(
@@ -63,6 +72,13 @@ class ElectraConfig(FairseqDataclass):
     )
     disallow_correct: bool = field(
         default=False, metadata={"help": "never sample the original token"}
+    )
+    pooling: ChoiceEnum(POOLINGS) = field(
+        default="first",
+        metadata={
+            "help": "what a head for sentences reads: first: the features of <s>, as the authors; "
+            "mean: of all tokens, better after short pre-training"
+        },
     )
     attention: ChoiceEnum(ATTENTION_IMPLS) = field(
         default="fused",
@@ -120,6 +136,10 @@ def check_config(cfg: ElectraConfig) -> None:
         value = getattr(cfg, name)
         if not (_is_number(value) and 0 <= value < 1):
             raise ValueError(f"{_option(name)} must be from 0 to below 1, not {_show(value)}")
+    if not (type(cfg.mlm_updates) is int and cfg.mlm_updates >= 0):
+        raise ValueError(
+            f"--mlm-updates must be a whole number from 0 on, not {_show(cfg.mlm_updates)}"
+        )
     if not (_is_number(cfg.temperature) and 0 < cfg.temperature < math.inf):
         raise ValueError(f"--temperature must be a number above 0, not {_show(cfg.temperature)}")
     if not (_is_number(cfg.generator_size) and 0 < cfg.generator_size <= LARGEST_GENERATOR):

@@ -8,6 +8,9 @@ from fairseq_electra.modules.dropout import Dropout
 from fairseq_electra.modules.encoder import LAYER_NORM_EPS, init_bert_weights, init_glorot
 
 
+USUAL_LOG_ODDS = -1.8  # of a token being replaced, where 15 % are masked
+
+
 class GeneratorHead(nn.Module):
     """Features (..., C) -> vocabulary logits (..., V) through the word table (V, E)."""
 
@@ -33,21 +36,43 @@ class DiscriminatorHead(nn.Module):
         self.apply(init_bert_weights)
         init_glorot(self.out_proj)
 
+    def start_even(self) -> None:
+        """Begin with the usual odds for every token, whatever its features.
+
+        An encoder that has learned something keeps it so. The gradient of one logit has about rank
+        one, and what a random head asks for first is to move all features along one direction.
+        """
+        nn.init.zeros_(self.out_proj.weight)
+        nn.init.constant_(self.out_proj.bias, USUAL_LOG_ODDS)
+
     def forward(self, features: Tensor) -> Tensor:
         return self.out_proj(F.gelu(self.dense(features))).squeeze(-1)
 
 
 class ClassificationHead(nn.Module):
-    """Features (B, T, C) -> class logits (B, N) from `<s>`: dropout and one Linear, as for GLUE."""
+    """Features (B, T, C) -> class logits (B, N): pooling, dropout and one Linear, as for GLUE.
 
-    def __init__(self, hidden: int, num_classes: int, dropout: float):
+    Args:
+        pooling: "first" takes the features of `<s>`, as the authors; "mean" those of all tokens.
+    """
+
+    def __init__(self, hidden: int, num_classes: int, dropout: float, pooling: str = "first"):
         super().__init__()
+        self.pooling = pooling
         self.dropout = Dropout(dropout)
         self.out_proj = nn.Linear(hidden, num_classes)
         init_glorot(self.out_proj)
 
-    def forward(self, features: Tensor) -> Tensor:
-        return self.out_proj(self.dropout(features[:, 0]))
+    def forward(self, features: Tensor, padding_mask: Tensor) -> Tensor:
+        """`padding_mask`: bool (B, T), true at padding."""
+        return self.out_proj(self.dropout(self.pool(features, padding_mask)))
+
+    def pool(self, features: Tensor, padding_mask: Tensor) -> Tensor:
+        """(B, C)."""
+        if self.pooling == "first":
+            return features[:, 0]
+        is_token = (~padding_mask).unsqueeze(2)
+        return features.masked_fill(~is_token, 0.0).sum(1) / is_token.sum(1)
 
 
 class TaggingHead(nn.Module):

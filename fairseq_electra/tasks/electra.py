@@ -3,6 +3,7 @@
 Data, blocks and dictionary are those of fairseq's `masked_lm`; only what is picked differs.
 """
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List
@@ -10,6 +11,7 @@ from typing import Dict, List
 from fairseq import utils
 from fairseq.data import data_utils
 from fairseq.dataclass import FairseqDataclass
+from fairseq.distributed import utils as distributed_utils
 from fairseq.tasks import register_task
 from fairseq.tasks.language_modeling import SAMPLE_BREAK_MODE_CHOICES, SHORTEN_METHOD_CHOICES
 from fairseq.tasks.masked_lm import MaskedLMTask
@@ -23,7 +25,17 @@ from fairseq_electra.data.shards import check_dictionaries
 from fairseq_electra.models.electra import ElectraModel
 from fairseq_electra.modules.compiling import choose_lengths
 
+COLLAPSED_MEAN, BLIND_AUC = 0.9, 0.6  # a mean share above and a context AUC below
+COLLAPSED = (
+    "the discriminator's features have collapsed: their mean is {mean:.0%} of their squared norm "
+    "(feature_mean), and less each token's mean logit the AUC is {auc:.2f} (disc_auc_context), "
+    "where 0.5 is a guess. Such a run may learn nothing more. What prevents it in short trainings "
+    "of small models: --weight-init local, --mlm-updates for the first quarter, "
+    "--adam-bias-correction, a lower --lr (docs/small-runs.md)"
+)
 PREPARE = "make it with scripts/prepare_data.sh or fairseq-preprocess --only-source"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -72,6 +84,7 @@ class ElectraTask(MaskedLMTask):
     """Joint pre-training of generator and discriminator."""
 
     trains_generator = True  # ElectraModel.build_model asks for it
+    said_collapsed = False
     lengths = None  # that batches are padded to, if the model is compiled; read by load_dataset
 
     @classmethod
@@ -179,6 +192,18 @@ class ElectraTask(MaskedLMTask):
         return SentencePairDataset(
             lines, lines.sizes, self.dictionary, self.cfg.tokens_per_sample, self.cfg.seed
         )
+
+    def post_validate(self, model, stats: Dict, agg) -> None:
+        """Warn, once, if a validation shows that the discriminator has collapsed.
+
+        Args:
+            stats: what fairseq logs of the validation.
+        """
+        mean, auc = stats.get("feature_mean", 0.0), stats.get("disc_auc_context", 1.0)
+        is_first = distributed_utils.get_data_parallel_rank() == 0
+        if is_first and mean > COLLAPSED_MEAN and auc < BLIND_AUC and not self.said_collapsed:
+            self.said_collapsed = True
+            logger.warning(COLLAPSED.format(mean=mean, auc=auc))
 
     def begin_epoch(self, epoch: int, model) -> None:
         """Nothing to do; masked_lm's needs a model of fairseq main."""

@@ -60,6 +60,7 @@ def make_hand_batch():
         gen_targets=torch.tensor([[0, 2], [0, 0]]),
         sampled_tokens=torch.tensor([[0, 1], [2, 0]]),
         masked_tokens=torch.empty(0),
+        disc_features=torch.empty(0),
         corrupted_tokens=torch.empty(0),
         is_replaced=torch.tensor([[0, 0, 1, 0], [0, 1, 0, 0]]).bool(),
         disc_logits=torch.tensor([[0.0, -1.0, 2.0, 0.0], [0.0, -3.0, 0.0, 9.0]]),

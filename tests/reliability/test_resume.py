@@ -32,6 +32,7 @@ CONFIGURATIONS = {
     "sentence pairs": (*SAVE, "--sentence-pairs"),
     "dropout": (*SAVE, "--dropout", 0.1, "--attention-dropout", 0.1),
     "averaged weights": (*SAVE, "--store-ema", "--ema-decay", 0.9),
+    "two stages": (*SAVE, "--mlm-updates", 13, "--weight-init", "local"),
     "two workers": (*SAVE, "--batch-size", 4),
     "out of memory": SAVE,
     "full disk": SAVE,

@@ -1,0 +1,63 @@
+"""`--arch electra_mlm_small` and the other sizes: ELECTRA's encoder, trained as RoBERTa is.
+
+For fairseq's stock `masked_lm` task and criterion. Only the objective is not ELECTRA's: layers,
+kernels, precision, optimizer and initial weights are the same. A checkpoint is fine-tuned with
+`--arch electra_small`.
+"""
+
+from argparse import Namespace
+from typing import Optional
+
+from fairseq.models import register_model, register_model_architecture
+from torch import Tensor
+
+from fairseq_electra.models import electra
+from fairseq_electra.models.electra import ElectraModel
+from fairseq_electra.models.electra_config import ElectraConfig, check_config
+
+
+@register_model("electra_mlm", dataclass=ElectraConfig)
+class ElectraMaskedLM(ElectraModel):
+    """The discriminator's encoder with a head like the generator's; there is no generator.
+
+    Args:
+        cfg, dictionary: as for ElectraModel; options of the generator mean nothing.
+    """
+
+    def __init__(self, cfg: ElectraConfig, dictionary):
+        super().__init__(cfg, dictionary, pretrain=False, mlm=True)
+
+    @classmethod
+    def build_model(cls, cfg: ElectraConfig, task) -> "ElectraMaskedLM":
+        check_config(cfg)
+        return cls(cfg, task.source_dictionary)
+
+    def forward(
+        self,
+        src_tokens: Tensor,
+        src_lengths: Optional[Tensor] = None,
+        masked_tokens: Optional[Tensor] = None,
+        **kwargs,
+    ):
+        """Word logits (N, V) at `masked_tokens` (B, T), bool; (B, T, V) where it is None.
+
+        And a dict with `inner_states`, as fairseq's RobertaModel.
+        """
+        with self.autocast(src_tokens.device):
+            features, extra = self.encode(src_tokens)
+            if masked_tokens is not None:
+                features = features[masked_tokens]
+            return self.mlm_head(features, self.embeddings.embed_tokens.weight), extra
+
+
+def register_size(size: str) -> None:
+    """The architecture of this size: what `electra_SIZE` is."""
+
+    def take_sizes(args: Namespace) -> None:
+        getattr(electra, f"electra_{size}")(args)
+
+    register_model_architecture("electra_mlm", f"electra_mlm_{size}")(take_sizes)
+
+
+for size in ("tiny", "small", "base", "large"):
+    register_size(size)
