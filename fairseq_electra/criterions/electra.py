@@ -115,8 +115,9 @@ class ElectraCriterion(FairseqCriterion):
             "sample_size": ntokens,
             **counts,
         }
-        if mlm_loss is not None:
-            logging_output["mlm_loss"] = mlm_loss.detach()
+        if model.cfg.mlm_updates > 0:  # then 0: fairseq goes on printing a meter once it is there
+            logging_output["mlm_loss"] = 0.0 if mlm_loss is None else mlm_loss.detach()
+            logging_output["mlm_acc"] = counts.get("mlm_acc", 0)
         # They outlive the batch, but a CUDA graph's results do not (`--compile reduce-overhead`).
         return loss, ntokens, {key: keep(value) for key, value in logging_output.items()}
 

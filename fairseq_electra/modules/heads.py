@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from fairseq_electra.modules.dropout import Dropout
 from fairseq_electra.modules.encoder import LAYER_NORM_EPS, init_bert_weights, init_glorot
 
-
 USUAL_LOG_ODDS = -1.8  # of a token being replaced, where 15 % are masked
 
 

@@ -12,10 +12,13 @@ from hypothesis import given, settings
 from sklearn.metrics import accuracy_score, precision_score, recall_score, roc_auc_score
 
 from fairseq_electra.criterions.discriminator_metrics import (
+    compute_context_auc,
     compute_discriminator_metrics,
     count_logits,
+    count_logits_by_token,
 )
 from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterionConfig
+from fairseq_electra.criterions.feature_metrics import compute_feature_metrics, sum_features
 from fairseq_electra.data.pick_dataset import PickDataset
 from fairseq_electra.models.electra import ElectraOutput
 from fairseq_electra.models.electra_config import ElectraConfig
@@ -208,19 +211,62 @@ def test_metrics_of_nothing_are_zero():
     assert set(compute_discriminator_metrics(torch.zeros(2, 1024)).values()) == {0.0}
 
 
+def draw_tokens(depends_on_context: bool):
+    """4000 tokens of 5 words: the more seldom a word, the oftener it is replaced."""
+    rng = np.random.default_rng(4)
+    words = rng.integers(0, 5, 4000)
+    replaced = rng.random(4000) < words / 8
+    logits = words - 2.5 + (replaced * 1.5 + rng.normal(size=4000) if depends_on_context else 0)
+    return torch.tensor(logits)[None], torch.tensor(replaced)[None], torch.tensor(words)[None]
+
+
+@pytest.mark.parametrize("depends_on_context", [True, False])
+def test_the_context_auc_is_that_of_logits_less_their_words_mean(depends_on_context):
+    logits, replaced, words = draw_tokens(depends_on_context)
+    histogram = count_logits_by_token(logits, replaced, torch.ones_like(replaced), words, 7)
+    means = torch.stack([logits[words == word].mean() for word in range(5)])
+    expected = roc_auc_score(replaced[0], (logits - means[words])[0]) if depends_on_context else 0.5
+    assert compute_context_auc(histogram) == pytest.approx(expected, abs=3e-3)
+    plain = compute_discriminator_metrics(count_logits(logits, replaced, replaced | True))
+    assert plain["disc_auc"] > expected + 0.02  # it flatters
+
+
+def test_the_context_auc_of_nothing_and_of_tokens_that_do_not_count():
+    logits, replaced, words = draw_tokens(True)
+    nothing = count_logits_by_token(logits, replaced, torch.zeros_like(replaced), words, 5)
+    assert compute_context_auc(nothing) == 0.0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.9])
+def test_feature_metrics_are_numpys(share):
+    torch.manual_seed(0)
+    features = torch.randn(3, 50, 6) * torch.tensor([3.0, 1, 1, 1, 0.1, 0.1]) + 40 * share
+    is_token = torch.rand(3, 50) < 0.8
+    sums = sum_features(features[:1], is_token[:1]) + sum_features(features[1:], is_token[1:])
+    found = compute_feature_metrics(sums)
+    x = features[is_token].double().numpy()
+    eigenvalues = np.linalg.eigvalsh(np.cov(x.T, bias=True))
+    dims = eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
+    assert found["feature_dims"] == pytest.approx(dims, rel=1e-6)
+    mean = (x.mean(0) ** 2).sum() / (x**2).sum(1).mean()
+    assert found["feature_mean"] == pytest.approx(mean, rel=1e-6)
+
+
 def test_reduced_metrics_are_those_of_all_batches_together(build_model):
     model = build_model()
     rng = np.random.default_rng(2)
     sentences = [[0, *rng.integers(4, 44, length), 2] for length in (3, 20, 9, 14, 5)]
     reduced = []
+    criterion = make_criterion().eval()
     for batch_size in (5, 2):
-        logs = [make_criterion()(model, batch)[2] for batch in make_batches(sentences, batch_size)]
+        logs = [criterion(model, batch)[2] for batch in make_batches(sentences, batch_size)]
         with metrics.aggregate(new_root=True) as aggregator:
             ElectraCriterion.reduce_metrics(logs)
             reduced.append(aggregator.get_smoothed_values())
     together, apart = reduced
     names = "loss gen_loss disc_loss masked_acc sampled_acc disc_acc disc_precision disc_recall"
-    assert set(together) == {*names.split(), "disc_auc", "replaced"}
-    assert set(together) == set(ElectraCriterion.metric_names)
+    names += " disc_auc replaced feature_mean feature_dims"
+    assert set(together) == {*names.split(), "disc_auc_context"}
+    assert set(names.split()) == set(ElectraCriterion.metric_names)
     for name in set(together) - {"loss"}:  # the total's generator part weighs batches by tokens
         assert apart[name] == pytest.approx(together[name], abs=2e-4), name
