@@ -10,7 +10,7 @@ from typing import Iterable, List, Sequence
 
 from fairseq_electra.data.conll import Sentence
 
-SHORTEST, LONGEST = 15, 45  # words of a paragraph
+SHORTEST, LONGEST = 15, 30  # words of a paragraph; most have at most 64 tokens then
 WORDS_PER_SWAP = 20
 FIRST, SECOND, OTHER = "B-SWAP", "I-SWAP", "O"
 
@@ -47,7 +47,7 @@ def swap_words(words: Sequence[str]) -> Sentence:
 
 
 def choose_sentences(paragraphs: Iterable[str], limit: int) -> List[Sentence]:
-    """At most limit paragraphs of 15 to 45 words, in a mixed order, all with a swapped pair."""
+    """At most limit paragraphs of 15 to 30 words, in a mixed order, all with a swapped pair."""
     chosen: List[Sentence] = []
     for text in sorted(set(paragraphs), key=hash_text):
         if len(chosen) == limit:
