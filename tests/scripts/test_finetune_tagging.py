@@ -49,18 +49,23 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_finetune_resume_and_predict(folder):
+@pytest.mark.parametrize("model", ["electra", "roberta"])
+def test_finetune_resume_and_predict(folder, tmp_path, model):
     """Two epochs of two updates; four epochs of the same folder go on from there."""
-    arguments = (folder / "tags", folder / "save", "none", "--max-positions", 64)
-    options = (*arguments, "--tokens-per-sample", 64)
-    printed = finetune(*options, EPOCHS="2")
+    arguments = (folder / "tags", tmp_path / "save", "none", "--max-positions", 64)
+    options = (*arguments, "--tokens-per-sample", 64, "--encoder-layers", 2)
+    printed = finetune(*options, MODEL=model, EPOCHS="2")
     assert "num_updates 4" in printed
     assert "best_f1" in printed
-    printed = finetune(*options, EPOCHS="4")
+    printed = finetune(*options, MODEL=model, EPOCHS="4")
     assert re.search(r"Loaded checkpoint .*save/checkpoint_last.pt \(epoch 3 @ 4 updates", printed)
     assert "num_updates 8" in printed
-    command = (sys.executable, SCRIPTS / "predict_tags.py", folder / "save" / "checkpoint_best.pt")
-    out = folder / "out.txt"
+    command = (
+        sys.executable,
+        SCRIPTS / "predict_tags.py",
+        tmp_path / "save" / "checkpoint_best.pt",
+    )
+    out = tmp_path / "out.txt"
     printed = run_script(*command, folder / "conll" / "train.txt", "--out", out)
     assert "micro avg" in printed
     given = read_conll(folder / "conll" / "train.txt")
@@ -73,6 +78,20 @@ def test_arguments_that_are_missing_are_named(folder, tmp_path):
     assert "make it with scripts/prepare_tagging.sh" in printed
     printed = finetune(folder / "tags", tmp_path / "save", tmp_path / "gone.pt", check=False)
     assert "no checkpoint" in printed
+    assert not (tmp_path / "save").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("MODEL", "bert", "MODEL must be electra or roberta, not 'bert'\n"),
+        ("BATCH", "0", "BATCH must be a whole number from 1 on, not '0'\n"),
+        ("EPOCHS", "1.5", "EPOCHS must be a whole number from 1 on, not '1.5'\n"),
+    ],
+)
+def test_settings_that_do_not_exist_are_named(folder, tmp_path, name, value, message):
+    arguments = (folder / "tags", tmp_path / "save", "none")
+    assert finetune(*arguments, check=False, **{name: value}) == message
     assert not (tmp_path / "save").exists()
 
 

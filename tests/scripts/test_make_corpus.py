@@ -1,4 +1,4 @@
-"""The corpus of docstrings and its labelled task: what is found, how it reads, what is held out."""
+"""The corpus of docstrings and its two tasks: what is found, how it reads, what is held out."""
 
 import ast
 import collections
@@ -17,6 +17,7 @@ import docstrings
 import make_corpus
 from doc_paragraphs import extract_paragraphs
 from docstrings import find_modules, read_docstrings
+from fairseq_electra.data.conll import read_conll
 from library_task import LABELS, choose_examples, cut_chunks, mask_names
 
 LONG = "This is a sentence that is long enough to be kept, and it says nothing at all of interest."
@@ -178,7 +179,7 @@ def packages(tmp_path, monkeypatch):
             module = tmp_path / "lib" / package / f"part{number}" / "__init__.py"
             module.parent.mkdir(parents=True)
             own = f"This is the text of module {number} in {package}, which is not in the others. "
-            module.write_text(f'"""{LONG}\n\n{own * 4}\n"""\n')
+            module.write_text(f'"""{LONG}\n\n{own * 2}\n"""\n')
         tests = tmp_path / "lib" / package / "tests"
         tests.mkdir()
         (tests / "test_it.py").write_text(f'"""{LONG} But in the tests."""')
@@ -217,7 +218,30 @@ def test_the_corpus(tmp_path, packages, monkeypatch, capsys):
             assert text.removeprefix(LONG).strip().replace("library", "numpy") in texts[split]
     table = capsys.readouterr().out
     assert "other" in table
-    assert "labelled examples" in table
+    assert "library examples" in table
+
+
+def test_swapped_words_are_of_their_own_split(tmp_path, packages, monkeypatch, capsys):
+    monkeypatch.setitem(make_corpus.SWAPPED, "train", 70)  # of about 108
+    for name in ("one", "two"):
+        monkeypatch.setattr(sys, "argv", ["make_corpus.py", str(tmp_path / name)])
+        make_corpus.main()
+    counts = []
+    for split in make_corpus.SPLITS:
+        path = tmp_path / "one" / "swapped" / f"{split}.txt"
+        assert path.read_text() == (tmp_path / "two" / "swapped" / f"{split}.txt").read_text()
+        sentences = read_conll(path)
+        paragraphs = (tmp_path / "one" / f"{split}.txt").read_text().split("\n")
+        bags = {" ".join(sorted(text.split())) for text in paragraphs}  # swaps change none
+        ours = {" ".join(sorted(sentence.words)) for sentence in sentences}
+        assert ours <= bags
+        assert len(ours) == len(sentences)
+        assert not {" ".join(sentence.words) for sentence in sentences} & set(paragraphs)
+        counts.append(len(sentences))
+    assert counts[0] == 70
+    assert all(counts)
+    *_, last = capsys.readouterr().out.rstrip().split("\n")
+    assert last.split() == ["paragraphs", "with", "swapped", "words", *map(str, counts)]
 
 
 def test_a_corpus_that_is_there_is_kept(tmp_path, packages, monkeypatch):
