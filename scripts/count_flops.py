@@ -178,7 +178,7 @@ def first_stage_flops(
 ) -> Dict[str, float]:
     """The same during ELECTRA's --mlm-updates: both encoders predict words, nothing is judged.
 
-    The arguments are those of `electra_flops`; the discriminator's encoder is what `electra_mlm` is.
+    The arguments are those of `electra_flops`; the second network is what `electra_mlm` is.
     """
     setting = (vocab_size, tokens_per_sample, mask_prob, convention)
     small = discriminator.generator(generator_size, untied, **generator_changes)
@@ -191,7 +191,7 @@ def first_stage_flops(
 
 
 def mean_flops(updates: int, mlm_updates: int, first: float, second: float) -> float:
-    """FLOPs a token over a run whose first `mlm_updates`, or all if there are fewer, cost `first`."""
+    """FLOPs a token over a run whose first `mlm_updates`, or all of fewer, cost `first`."""
     share = min(mlm_updates, updates) / updates
     return share * first + (1 - share) * second
 

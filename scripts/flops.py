@@ -237,7 +237,7 @@ def format_table(count: dict) -> str:
         lines += [*format_stage(*first), *format_stage(*second)]
         lines += [
             f"both together {count['run']:.3g}",
-            f"electra_mlm, the discriminator's encoder: {count['electra_mlm_per_token']:.3g} a token;"
+            f"electra_mlm, the encoder alone: {count['electra_mlm_per_token']:.3g} a token;"
             f" {count['electra_mlm_updates']} updates cost the same",
         ]
     else:

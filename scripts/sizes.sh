@@ -84,7 +84,7 @@ match_electra() {
     UPDATES=$("$PYTHON" "$ROOT/scripts/flops.py" "--match-$model" --arch "electra_$SIZE" \
         --data "$DATA" --tokens-per-sample "$TOKENS" --mask-prob "$MASK_PROB" \
         --updates "$matched" --mlm-updates "${MLM_UPDATES:-0}" -- ${ELECTRA_OPTIONS:-} "$@")
-    echo "$UPDATES updates cost as much as ELECTRA's $matched" >&2
+    echo "RoBERTa: $UPDATES updates cost as much as ELECTRA's $matched" >&2
 }
 
 # Runs fairseq-train and keeps what it prints in SAVE_DIR/train.log, over all its restarts.
