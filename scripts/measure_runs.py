@@ -12,19 +12,9 @@ from typing import Dict, List, Optional, Tuple
 import numpy as np
 
 from count_flops import TransformerSize, electra_flops, first_stage_flops, masked_lm_flops
-from read_logs import Log
+from read_logs import JUDGING_METRICS, Log, tells
 
 MASKED_LM_METRICS = {"mlm_loss": ("loss", math.log(2))}  # ours -> (fairseq's, factor)
-JUDGING_METRICS = (  # of replaced-token detection, constants while --mlm-updates last
-    "sampled_acc",
-    "replaced",
-    "disc_loss",
-    "disc_acc",
-    "disc_precision",
-    "disc_recall",
-    "disc_auc",
-    "disc_auc_context",
-)
 ELECTRA_METRICS = {
     "mlm_loss": ("gen_loss", 1.0),
     "encoder_mlm_loss": ("mlm_loss", 1.0),
@@ -146,7 +136,7 @@ def measure_pretraining(
     curves = {}
     for split, records in (("train", log.training()), ("held out", log.held_out())):
         for metric, (name, factor) in names.items():
-            updates = sorted(u for u, metrics in records.items() if tells(metrics, name, kind))
+            updates = sorted(u for u, metrics in records.items() if tells(metrics, name))
             if updates:
                 values = [records[u][name] * factor for u in updates]
                 curves[metric, split] = (updates, values)
@@ -154,15 +144,6 @@ def measure_pretraining(
     return Pretraining(
         kind, log, flops_per_token, missing, curves, mlm_updates, mlm_flops_per_token
     )
-
-
-def tells(metrics: Dict[str, float], name: str, kind: str) -> bool:
-    """Whether a record has the metric, and its number means something.
-
-    ELECTRA logs mlm_loss while the first stage lasts, and with the interval that it ends in.
-    """
-    is_first_stage = kind == "electra" and "mlm_loss" in metrics
-    return name in metrics and not (is_first_stage and name in JUDGING_METRICS)
 
 
 def measure_finetuning(log: Log) -> Finetuning:

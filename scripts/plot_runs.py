@@ -170,8 +170,8 @@ def choose_style(split: str, line: str, every: int) -> dict:
     """How a curve is drawn."""
     if split == "train":
         return {"linewidth": 0.9, "alpha": 0.35}
-    style = {"marker": "o", "markersize": 3.5, "markevery": every}
-    return {**style, "linewidth": 1.8 if line == "-" else 1.4}
+    style = {"marker": "o", "markersize": 3.5, "markevery": every, "linewidth": 1.8}
+    return style if line == "-" else {**style, "linewidth": 1.4, "markerfacecolor": "white"}
 
 
 def choose_limits(drawn: List[Tuple[np.ndarray, np.ndarray]]) -> Tuple[float, float]:
