@@ -200,7 +200,7 @@ class ElectraTask(MaskedLMTask):
             stats: what fairseq logs of the validation.
         """
         mean, auc = stats.get("feature_mean", 0.0), stats.get("disc_auc_context", 1.0)
-        is_first = distributed_utils.get_data_parallel_rank() == 0
+        is_first = distributed_utils.get_global_rank() == 0
         if is_first and mean > COLLAPSED_MEAN and auc < BLIND_AUC and not self.said_collapsed:
             self.said_collapsed = True
             logger.warning(COLLAPSED.format(mean=mean, auc=auc))
