@@ -7,6 +7,7 @@ of electra_mlm that cost as much.
 
 import argparse
 import json
+import re
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -137,7 +138,9 @@ def read_arch(arch: str) -> Tuple[TransformerSize, float]:
         from fairseq_electra.models.electra_config import ElectraConfig
     except ModuleNotFoundError as error:
         raise SystemExit(f"no module {error.name}: run scripts/setup.sh, then its python") from None
-    archs = sorted(name for name in ARCH_CONFIG_REGISTRY if name.startswith("electra_"))
+    archs = sorted(
+        name for name in ARCH_CONFIG_REGISTRY if re.fullmatch("electra_(?!mlm)[a-z]+", name)
+    )
     if arch not in archs:
         raise SystemExit(f"--arch {arch}: choose from {', '.join(archs)}")
     changes = argparse.Namespace()
