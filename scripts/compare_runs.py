@@ -1,7 +1,8 @@
 """Compares fairseq runs by their logs: one table and one plot of the curves.
 
-In: logs of ELECTRA pre-training, fairseq's masked_lm pre-training, sentence_prediction
-fine-tuning. Out: a markdown table on stdout; table.md, table.json and curves.png in --out.
+In: logs of ELECTRA pre-training, fairseq's masked_lm pre-training, sentence_prediction and
+electra_tagging fine-tuning. Out: a markdown table on stdout; table.md, table.json and curves.png in
+--out.
 """
 
 import argparse
@@ -28,15 +29,17 @@ RUN_HELP = """RUN is [NAME=]PATH[+PATH...]
 PATH is a log file, or a save-dir with one *.jsonl or *.log file in it, as fairseq-train writes
 it with --log-format json --log-file SAVE_DIR/train.log (a kept stdout in fairseq's simple or
 json format is understood too). The paths that + joins make one model of the table: at most one
-pre-training run, and fine-tuning runs of one task that differ in their seed. What each log is,
-it says itself.
+pre-training run, and fine-tuning runs of any tasks, several of a task being its seeds. What each
+log is, it says itself. A task is named after the folder of its data, or by --task:
 
   compare_runs.py runs/electra runs/roberta --out runs
-  compare_runs.py ELECTRA=pre/electra+ft/electra-1+ft/electra-2 untrained=ft/untrained --out .
+  compare_runs.py ELECTRA=pre/electra+ft/electra-1+ft/electra-2 untrained=ft/untrained --out . \\
+      --task chunk-bin="chunks, F1"
 
 The table has the last validation of pre-training and the best validation of fine-tuning: the
 median of the runs, then the lowest and the highest. FLOPs are those of flops.py for the sizes in
-the log: forward x 3, no word look-up, no padding. Hours count set-up and validation.
+the log: forward x 3, no word look-up, no padding, of --mlm-updates those of the first stage. Hours
+count set-up and validation.
 """
 
 PERCENT = "{:.1f}".format
@@ -55,10 +58,12 @@ QUANTITIES = {  # key of a row in table.json -> title, format
     "parameters": ("parameters trained", shorten),
     "encoder_parameters": ("parameters of the encoder", shorten),
     "updates": ("updates", str),
+    "mlm_updates": ("updates of the first stage", str),
     "tokens": ("tokens", shorten),
     "flops": ("training FLOPs", "{:.3g}".format),
     "hours": ("hours", "{:.3g}".format),
     "mlm_loss": ("MLM loss (nats)", FRACTION),
+    "encoder_mlm_loss": ("MLM loss of the encoder, first stage", FRACTION),
     "masked_acc": ("accuracy of best guesses", FRACTION),
     "sampled_acc": ("accuracy of samples", FRACTION),
     "replaced": ("share of tokens replaced", FRACTION),
@@ -67,6 +72,8 @@ QUANTITIES = {  # key of a row in table.json -> title, format
     "disc_precision": ("discriminator precision", FRACTION),
     "disc_recall": ("discriminator recall", FRACTION),
     "disc_auc": ("discriminator AUC", FRACTION),
+    "disc_auc_context": ("AUC from context alone", FRACTION),
+    "feature_dims": ("effective dimensions of the features", "{:.1f}".format),
 }
 
 
@@ -112,10 +119,20 @@ def read_run(spec: str, flops_per_token: Dict[str, float]) -> Run:
             run.pretraining = measure_pretraining(log, kind, flops_per_token.get(name))
         else:
             raise SystemExit(f"{spec}: two pre-training runs in one RUN; give them as two")
-    tasks = {(part.metric, part.log.option("task", "data")) for part in run.finetunings}
-    if len(tasks) > 1:
-        raise SystemExit(f"{spec}: fine-tuning runs of different data or metrics: {sorted(tasks)}")
+    check_finetunings(spec, run.finetunings)
     return run
+
+
+def check_finetunings(spec: str, finetunings: List[Finetuning]) -> None:
+    """Refuse runs on different data that would be taken for seeds of one task."""
+    folders: Dict[Tuple[str, str], Optional[str]] = {}
+    for part in finetunings:
+        data = part.log.option("task", "data")
+        first = folders.setdefault((part.task, part.metric), data)
+        if data != first:
+            raise SystemExit(
+                f"{spec}: fine-tuning runs of different data of one name: {first}, {data}"
+            )
 
 
 def make_row(run: Run) -> dict:
@@ -126,28 +143,50 @@ def make_row(run: Run) -> dict:
         updates = pretraining.updates()
         numbers["parameters"] = pretraining.log.parameters
         numbers["updates"] = updates
+        numbers["mlm_updates"] = min(pretraining.mlm_updates, updates) or None
         numbers["tokens"] = float(pretraining.tokens_at(updates))
         numbers["flops_per_token"] = pretraining.flops_per_token
+        if pretraining.mlm_updates:
+            numbers["mlm_flops_per_token"] = pretraining.mlm_flops_per_token
         numbers["flops"] = float(pretraining.flops_at(updates))
         numbers["hours"] = float(pretraining.hours_at(updates))
         numbers.update(pretraining.held_out())
     known = {k: v for k, v in numbers.items() if v is not None and math.isfinite(v)}
     row = {"model": run.name, **known}
     if run.finetunings:
-        row["finetuned"] = summarise_scores(run.finetunings)
+        row["finetuned"] = [summarise_scores(parts) for parts in group_by_task(run.finetunings)]
     return row
+
+
+def group_by_task(finetunings: List[Finetuning]) -> List[List[Finetuning]]:
+    """The seeds of each task, tasks as they come."""
+    groups: Dict[Tuple[str, str], List[Finetuning]] = {}
+    for part in finetunings:
+        groups.setdefault((part.task, part.metric), []).append(part)
+    return list(groups.values())
 
 
 def summarise_scores(finetunings: List[Finetuning]) -> dict:
     """Median, lowest and highest score in percent of the seeds of one task."""
     scores = [finetuning.score for finetuning in finetunings]
     return {
+        "task": finetunings[0].task,
         "metric": finetunings[0].metric,
         "median": statistics.median(scores),
         "lowest": min(scores),
         "highest": max(scores),
         "scores": scores,
     }
+
+
+def name_tasks(runs: List[Run], titles: Dict[str, str]) -> Dict[Tuple[str, str], str]:
+    """What each task and metric of the runs is called: its title, or both names.
+
+    Args:
+        titles: of the --task options, by task.
+    """
+    keys = {(part.task, part.metric): None for run in runs for part in run.finetunings}
+    return {key: titles.get(key[0]) or " ".join(filter(None, key)) for key in keys}
 
 
 def format_scores(summary: dict) -> str:
@@ -159,20 +198,30 @@ def format_scores(summary: dict) -> str:
     return text
 
 
-def format_table(rows: List[dict]) -> str:
-    """A markdown table with a column a model, which stays narrow enough for a terminal."""
+def format_table(rows: List[dict], tasks: Dict[Tuple[str, str], str]) -> str:
+    """A markdown table with a column a model, which stays narrow enough for a terminal.
+
+    Args:
+        tasks: names of the tasks by task and metric.
+    """
     lines = [["", *(row["model"] for row in rows)]]
     for key, (title, form) in QUANTITIES.items():
         if any(key in row for row in rows):
             lines.append([title, *(form(row[key]) if key in row else "-" for row in rows)])
-    for metric in sorted({row["finetuned"]["metric"] for row in rows if "finetuned" in row}):
-        summaries = [row.get("finetuned", {"metric": None}) for row in rows]
-        scores = [format_scores(s) if s["metric"] == metric else "-" for s in summaries]
-        lines.append([f"fine-tuned {metric} (%)", *scores])
+    for key, name in tasks.items():
+        scores = [find_scores(row, key) for row in rows]
+        cells = (format_scores(summary) if summary else "-" for summary in scores)
+        lines.append([f"fine-tuned {name} (%)", *cells])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = ["| " + " | ".join(map(str.ljust, cells, widths)) + " |" for cells in lines]
     text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     return "\n".join(text)
+
+
+def find_scores(row: dict, key: Tuple[str, str]) -> Optional[dict]:
+    """A row's summary of the task and metric; None if it was not fine-tuned on them."""
+    found = [s for s in row.get("finetuned", ()) if (s["task"], s["metric"]) == key]
+    return found[0] if found else None
 
 
 def collect_notes(runs: List[Run]) -> List[str]:
@@ -191,9 +240,18 @@ def collect_notes(runs: List[Run]) -> List[str]:
         notes.append("masked_lm's loss is converted from fairseq's bits to nats")
     if kinds == {"electra", "masked_lm"}:
         notes.append("ELECTRA's MLM loss is that of its small generator, not of the encoder")
+    if any(run.pretraining and run.pretraining.mlm_updates for run in runs):
+        notes.append("first stage: the encoder fills masks too, and judges nothing yet")
+    if any(run.pretraining and has_context_auc(run.pretraining) for run in runs):
+        notes.append("AUC from context alone: of each logit less the mean logit of its token")
     if any(run.finetunings for run in runs):
         notes.append("fine-tuned: best validation of each run; median (lowest-highest of the runs)")
     return notes
+
+
+def has_context_auc(pretraining: Pretraining) -> bool:
+    """Whether it was ever validated with it."""
+    return ("disc_auc_context", "held out") in pretraining.curves
 
 
 def check_axis(runs: List[Run], axis: str) -> None:
@@ -223,7 +281,26 @@ def parse_args(argv=None) -> argparse.Namespace:
         metavar="NAME=NUMBER",
         help="training FLOPs a token of the run NAME, for logs that do not give its sizes",
     )
+    parser.add_argument(
+        "--task",
+        action="append",
+        default=[],
+        metavar="NAME=TITLE",
+        help="what the fine-tuning task NAME is called, its data being in a folder of that name",
+    )
     return parser.parse_args(argv)
+
+
+def parse_titles(options: List[str], runs: List[Run]) -> Dict[str, str]:
+    """{NAME: TITLE} of the --task options."""
+    names = sorted({part.task for run in runs for part in run.finetunings})
+    titles = {}
+    for option in options:
+        name, _, title = option.partition("=")
+        if name not in names or not title:
+            raise SystemExit(f"--task {option}: NAME=TITLE, NAME is one of {', '.join(names)}")
+        titles[name] = title
+    return titles
 
 
 def parse_flops(options: List[str], names: List[str]) -> Dict[str, float]:
@@ -247,10 +324,12 @@ def main(argv=None) -> None:
         raise SystemExit(f"two runs of the same name ({', '.join(names)}): give NAME=PATH")
     flops_per_token = parse_flops(args.flops_per_token, names)
     runs = [read_run(spec, flops_per_token) for spec in args.runs]
+    tasks = name_tasks(runs, parse_titles(args.task, runs))
     check_axis(runs, args.x)
     rows = [make_row(run) for run in runs]
     notes = collect_notes(runs)
-    text = "\n".join([format_table(rows), "", *(f"- {note}" for note in notes)]).rstrip() + "\n"
+    lines = [format_table(rows, tasks), "", *(f"- {note}" for note in notes)]
+    text = "\n".join(lines).rstrip() + "\n"
     print(text, end="")
     try:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -259,7 +338,7 @@ def main(argv=None) -> None:
     (args.out / "table.md").write_text(text, encoding="utf-8")
     document = {"x": args.x, "rows": rows, "notes": notes}
     (args.out / "table.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    plot_runs(runs, args.x, args.out / "curves.png")
+    plot_runs(runs, args.x, args.out / "curves.png", tasks)
 
 
 if __name__ == "__main__":

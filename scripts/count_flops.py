@@ -166,6 +166,36 @@ def electra_flops(
     return parts
 
 
+def first_stage_flops(
+    discriminator: TransformerSize,
+    generator_size: float,
+    vocab_size: int,
+    tokens_per_sample: int,
+    mask_prob: float,
+    convention: Convention = TRAINING,
+    untied: bool = False,
+    **generator_changes: int,
+) -> Dict[str, float]:
+    """The same during ELECTRA's --mlm-updates: both encoders predict words, nothing is judged.
+
+    The arguments are those of `electra_flops`; the second network is what `electra_mlm` is.
+    """
+    setting = (vocab_size, tokens_per_sample, mask_prob, convention)
+    small = discriminator.generator(generator_size, untied, **generator_changes)
+    networks = {"generator": small, "discriminator": discriminator}
+    return {
+        f"{name} {part}": flops
+        for name, size in networks.items()
+        for part, flops in masked_lm_flops(size, *setting).items()
+    }
+
+
+def mean_flops(updates: int, mlm_updates: int, first: float, second: float) -> float:
+    """FLOPs a token over a run whose first `mlm_updates`, or all of fewer, cost `first`."""
+    share = min(mlm_updates, updates) / updates
+    return share * first + (1 - share) * second
+
+
 def match_updates(updates: int, cost: float, other_cost: float) -> int:
     """Updates at `other_cost` that spend what `updates` at `cost` spend, to the nearest; >= 1."""
     return max(1, round(updates * cost / other_cost))

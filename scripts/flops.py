@@ -1,22 +1,27 @@
 """FLOPs of pre-training ELECTRA: a token, an update, a whole run, and RoBERTa at the same cost.
 
-In: an arch, vocabulary, tokens a sample, batch, updates. Out: a table, JSON, or the number of
-RoBERTa updates that cost as much.
+In: an arch, vocabulary, tokens a sample, batch, updates; after `--`, options of fairseq-train, of
+which those that change the cost count. Out: a table, JSON, or the number of updates of RoBERTa or
+of electra_mlm that cost as much.
 """
 
 import argparse
 import json
+import re
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Dict, Tuple
+from typing import Dict, List, Tuple
 
 from count_flops import (
     PAPER,
     TRAINING,
     TransformerSize,
     electra_flops,
+    first_stage_flops,
     masked_lm_flops,
     match_updates,
+    mean_flops,
 )
 
 FAIRSEQ_EXTRA_WORDS = 5  # <s> <pad> </s> <unk> lead dict.txt's words, <mask> follows them
@@ -42,6 +47,11 @@ def positive(text: str) -> int:
     return int(number)
 
 
+def count_from_zero(text: str) -> int:
+    """argparse type: a whole number from 0 on, written as for `positive`."""
+    return 0 if text == "0" else positive(text)
+
+
 def share(text: str) -> float:
     """argparse type: a share above 0 and at most 1."""
     number = float(text)
@@ -51,10 +61,18 @@ def share(text: str) -> float:
 
 
 def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--arch", default="electra_small", help="default: %(default)s")
+    """The command line; what follows `--` wins over what stands before it."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    end = argv.index("--") if "--" in argv else len(argv)
+    args = make_parser().parse_args(argv[:end])
+    trained_with = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
+    add_training_options(trained_with)
+    trained_with.parse_known_args(argv[end + 1 :], args)  # keeps what args has already
+    return args
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """Options that fairseq-train has too, of the same meaning."""
     for name in ("layers", "embed-dim", "ffn-embed-dim", "attention-heads"):
         parser.add_argument(f"--encoder-{name}", type=positive, help="in place of the arch's")
     parser.add_argument("--embedding-size", type=positive, help="in place of the arch's")
@@ -62,19 +80,34 @@ def parse_args(argv=None) -> argparse.Namespace:
     for name in ("layers", "ffn-embed-dim", "attention-heads"):
         parser.add_argument(f"--generator-{name}", type=positive, help="as for fairseq-train")
     parser.add_argument("--untie-embeddings", action="store_true", help="as for fairseq-train")
-    vocab = parser.add_mutually_exclusive_group()
-    vocab.add_argument("--vocab-size", type=positive, default=30522, help="default: %(default)s")
-    vocab.add_argument("--data", type=Path, help="data-bin folder: take the vocabulary from it")
     parser.add_argument("--tokens-per-sample", type=positive, default=128)
-    parser.add_argument(
-        "--batch-size", type=positive, default=128, help="samples an update, over all workers"
-    )
-    parser.add_argument("--updates", type=positive, default=1_000_000)
     parser.add_argument(
         "--mask-prob",
         type=share,
         default=0.15625,
         help="share of positions with an output softmax (default: the paper's 20 of 128)",
+    )
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The options before `--`."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--arch", default="electra_small", help="default: %(default)s")
+    add_training_options(parser)
+    vocab = parser.add_mutually_exclusive_group()
+    vocab.add_argument("--vocab-size", type=positive, default=30522, help="default: %(default)s")
+    vocab.add_argument("--data", type=Path, help="data-bin folder: take the vocabulary from it")
+    parser.add_argument(
+        "--batch-size", type=positive, default=128, help="samples an update, over all workers"
+    )
+    parser.add_argument("--updates", type=positive, default=1_000_000)
+    parser.add_argument(
+        "--mlm-updates",
+        type=count_from_zero,
+        default=0,
+        help="of --updates, the first so many fill masks, as for fairseq-train",
     )
     parser.add_argument(
         "--paper",
@@ -89,7 +122,12 @@ def parse_args(argv=None) -> argparse.Namespace:
         help="print only how many updates of fairseq's RoBERTa (same layers, batch and"
         " vocabulary) cost as much as --updates of ELECTRA",
     )
-    return parser.parse_args(argv)
+    output.add_argument(
+        "--match-mlm",
+        action="store_true",
+        help="the same of electra_mlm, the discriminator's encoder trained as RoBERTa is",
+    )
+    return parser
 
 
 def read_arch(arch: str) -> Tuple[TransformerSize, float]:
@@ -100,7 +138,9 @@ def read_arch(arch: str) -> Tuple[TransformerSize, float]:
         from fairseq_electra.models.electra_config import ElectraConfig
     except ModuleNotFoundError as error:
         raise SystemExit(f"no module {error.name}: run scripts/setup.sh, then its python") from None
-    archs = sorted(name for name in ARCH_CONFIG_REGISTRY if name.startswith("electra_"))
+    archs = sorted(
+        name for name in ARCH_CONFIG_REGISTRY if re.fullmatch("electra_(?!mlm)[a-z]+", name)
+    )
     if arch not in archs:
         raise SystemExit(f"--arch {arch}: choose from {', '.join(archs)}")
     changes = argparse.Namespace()
@@ -144,44 +184,67 @@ def choose_generator_changes(args: argparse.Namespace) -> Dict[str, int]:
 
 
 def count_run(args: argparse.Namespace) -> dict:
-    """Everything the outputs show: FLOPs a token by part, an update, the run, equal RoBERTa."""
+    """Everything the outputs show: FLOPs a token by part, an update, the run, equal RoBERTa.
+
+    `per_token` and `per_update` are those of replaced-token detection, with `mlm_` before them
+    those of the first stage.
+    """
     size, generator_size = choose_size(args)
-    changes = choose_generator_changes(args)
+    changes = {"untied": args.untie_embeddings, **choose_generator_changes(args)}
     vocab_size = read_vocab_size(args.data) if args.data else args.vocab_size
     convention = PAPER if args.paper else TRAINING
     setting = (vocab_size, args.tokens_per_sample, args.mask_prob, convention)
-    parts = electra_flops(size, generator_size, *setting, untied=args.untie_embeddings, **changes)
+    parts = electra_flops(size, generator_size, *setting, **changes)
+    mlm_parts = first_stage_flops(size, generator_size, *setting, **changes)
+    per_token, mlm_per_token = sum(parts.values()), sum(mlm_parts.values())
+    mean = mean_flops(args.updates, args.mlm_updates, mlm_per_token, per_token)
     roberta = sum(masked_lm_flops(size.as_roberta(), *setting).values())
-    per_token = sum(parts.values())
+    electra_mlm = sum(masked_lm_flops(size, *setting).values())
     tokens = args.batch_size * args.tokens_per_sample
     return {
         "arch": args.arch,
         "discriminator": asdict(size),
-        "generator": asdict(size.generator(generator_size, args.untie_embeddings, **changes)),
+        "generator": asdict(size.generator(generator_size, **changes)),
         "vocab_size": vocab_size,
         "mask_prob": args.mask_prob,
         "tokens_per_update": tokens,
         "updates": args.updates,
+        "mlm_updates": min(args.mlm_updates, args.updates),
         "parts_per_token": parts,
         "per_token": per_token,
         "per_update": per_token * tokens,
-        "run": per_token * tokens * args.updates,
+        "mlm_parts_per_token": mlm_parts,
+        "mlm_per_token": mlm_per_token,
+        "mlm_per_update": mlm_per_token * tokens,
+        "run": mean * tokens * args.updates,
         "roberta_per_token": roberta,
-        "roberta_updates": match_updates(args.updates, per_token, roberta),
+        "roberta_updates": match_updates(args.updates, mean, roberta),
+        "electra_mlm_per_token": electra_mlm,
+        "electra_mlm_updates": match_updates(args.updates, mean, electra_mlm),
     }
 
 
 def format_table(count: dict) -> str:
-    """A table of FLOPs by part, with the equal RoBERTa below it."""
-    tokens, updates = count["tokens_per_update"], count["updates"]
+    """A table of FLOPs by part, of each stage if there are two, with the equal RoBERTa below it."""
+    tokens, updates, mlm_updates = (
+        count[key] for key in ("tokens_per_update", "updates", "mlm_updates")
+    )
+    stages = f"{updates} updates" + (f", the first {mlm_updates} fill masks" if mlm_updates else "")
     lines = [
         f"{count['arch']}, {count['vocab_size']} words, {tokens} tokens an update,"
-        f" {updates} updates; words predicted at {count['mask_prob']:.5g} of the positions",
-        f"{'training FLOPs':24}{'a token':>11}{'an update':>11}{'the run':>11}{'share':>8}",
+        f" {stages}; words predicted at {count['mask_prob']:.5g} of the positions",
     ]
-    for part, flops in [*count["parts_per_token"].items(), ("total", count["per_token"])]:
-        numbers = "".join(f"{flops * scale:11.3g}" for scale in (1, tokens, tokens * updates))
-        lines.append(f"{part:24}{numbers}{flops / count['per_token']:8.1%}")
+    if mlm_updates:
+        first = (count["mlm_parts_per_token"], "FLOPs, masks filled", tokens, mlm_updates)
+        second = (count["parts_per_token"], "FLOPs, tokens judged", tokens, updates - mlm_updates)
+        lines += [*format_stage(*first), *format_stage(*second)]
+        lines += [
+            f"both together {count['run']:.3g}",
+            f"electra_mlm, the encoder alone: {count['electra_mlm_per_token']:.3g} a token;"
+            f" {count['electra_mlm_updates']} updates cost the same",
+        ]
+    else:
+        lines += format_stage(count["parts_per_token"], "training FLOPs", tokens, updates)
     lines.append(
         f"fairseq's RoBERTa with the same layers: {count['roberta_per_token']:.3g} a token;"
         f" {count['roberta_updates']} updates cost the same"
@@ -189,11 +252,23 @@ def format_table(count: dict) -> str:
     return "\n".join(lines)
 
 
+def format_stage(parts: Dict[str, float], title: str, tokens: int, updates: int) -> List[str]:
+    """Lines of the table: FLOPs of each part and of all, for so many updates of so many tokens."""
+    total = sum(parts.values())
+    lines = [f"{title:24}{'a token':>11}{'an update':>11}{'the run':>11}{'share':>8}"]
+    for part, flops in [*parts.items(), ("total", total)]:
+        numbers = "".join(f"{flops * scale:11.3g}" for scale in (1, tokens, tokens * updates))
+        lines.append(f"{part:24}{numbers}{flops / total:8.1%}")
+    return lines
+
+
 def main(argv=None) -> None:
     args = parse_args(argv)
     count = count_run(args)
     if args.match_roberta:
         print(count["roberta_updates"])
+    elif args.match_mlm:
+        print(count["electra_mlm_updates"])
     elif args.json:
         print(json.dumps(count, indent=2))
     else:

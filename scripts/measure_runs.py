@@ -1,34 +1,28 @@
 """What a run's log amounts to: which training it was, its sizes, cost, curves and scores.
 
 In: a Log of read_logs.py. Out: a Pretraining (ELECTRA, or a masked language model such as
-fairseq's RoBERTa, whose loss in bits becomes nats) or a Finetuning.
+fairseq's RoBERTa or electra_mlm, whose loss in bits becomes nats) or a Finetuning.
 """
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
-from count_flops import TransformerSize, electra_flops, masked_lm_flops
-from read_logs import Log
+from count_flops import TransformerSize, electra_flops, first_stage_flops, masked_lm_flops
+from read_logs import JUDGING_METRICS, Log, tells
 
 MASKED_LM_METRICS = {"mlm_loss": ("loss", math.log(2))}  # ours -> (fairseq's, factor)
 ELECTRA_METRICS = {
     "mlm_loss": ("gen_loss", 1.0),
-    **{
-        name: (name, 1.0)
-        for name in (
-            "masked_acc",
-            "sampled_acc",
-            "disc_loss",
-            "disc_acc",
-            "disc_precision",
-            "disc_recall",
-            "disc_auc",
-            "replaced",
-        )
-    },
+    "encoder_mlm_loss": ("mlm_loss", 1.0),
+    **{name: (name, 1.0) for name in ("masked_acc", *JUDGING_METRICS, "feature_dims")},
+}
+FINETUNING_TASKS = {  # task -> the metric that is read where none chose a checkpoint, in percent by
+    "sentence_prediction": ("accuracy", 1.0),
+    "electra_tagging": ("f1", 100.0),
 }
 SIZE_OPTIONS = {
     "layers": "encoder_layers",
@@ -50,9 +44,11 @@ class Pretraining:
 
     kind: str  # "electra" or "masked_lm"
     log: Log
-    flops_per_token: Optional[float]
+    flops_per_token: Optional[float]  # after the first stage, if there is one
     missing: str  # why flops_per_token is None
     curves: Dict[Tuple[str, str], Tuple[List[int], List[float]]]
+    mlm_updates: int = 0  # of the first stage
+    mlm_flops_per_token: Optional[float] = None  # in it
 
     def updates(self) -> int:
         return self.log.updates()
@@ -80,8 +76,11 @@ class Pretraining:
         return np.interp(updates, [0, *known], [0, *(self.log.seconds[u] for u in known)]) / 3600
 
     def flops_at(self, updates) -> np.ndarray:
-        """Training FLOPs up to each of the updates."""
-        return self.tokens_at(updates) * (self.flops_per_token or math.nan)
+        """Training FLOPs up to each of the updates; a token's are others in the first stage."""
+        first = self.tokens_at(np.minimum(updates, self.mlm_updates))
+        second = self.tokens_at(updates) - first
+        cost = self.flops_per_token or math.nan
+        return first * (self.mlm_flops_per_token or cost) + second * cost
 
     def held_out(self) -> Dict[str, float]:
         """Each held-out metric at the last validation."""
@@ -94,9 +93,13 @@ class Pretraining:
 
 @dataclass
 class Finetuning:
-    """A fine-tuning run: its best validation score in percent, and the score's name."""
+    """A fine-tuning run: its best validation score in percent, and the score's name.
+
+    `task` is the name of the folder with its data.
+    """
 
     log: Log
+    task: str
     metric: str
     score: float
 
@@ -113,33 +116,34 @@ def name_kind(log: Log) -> str:
         return "electra"
     if task == "masked_lm" or (task is None and "ppl" in metrics):
         return "masked_lm"
-    if task == "sentence_prediction" or "accuracy" in metrics:
+    if task in FINETUNING_TASKS or "accuracy" in metrics:
         return "finetuning"
-    raise SystemExit(
-        f"{log.path}: a log of task {task}; electra, masked_lm and sentence_prediction can be"
-        " compared"
-    )
+    known = ", ".join(("electra", "masked_lm", *FINETUNING_TASKS))
+    raise SystemExit(f"{log.path}: a log of task {task}; what can be compared: {known}")
 
 
 def measure_pretraining(
     log: Log, kind: str, flops_per_token: Optional[float] = None
 ) -> Pretraining:
     """Curves and cost of a pre-training run; `flops_per_token` overrules the log's sizes."""
-    missing = ""
+    missing, mlm_flops_per_token = "", None
     if flops_per_token is None:
         try:
-            flops_per_token = count_flops_per_token(log, kind)
+            flops_per_token, mlm_flops_per_token = count_flops_per_token(log, kind)
         except KeyError as error:
             missing = f"{log.path} does not say {error.args[0]}"
     names = ELECTRA_METRICS if kind == "electra" else MASKED_LM_METRICS
     curves = {}
     for split, records in (("train", log.training()), ("held out", log.held_out())):
         for metric, (name, factor) in names.items():
-            updates = sorted(u for u, metrics in records.items() if name in metrics)
+            updates = sorted(u for u, metrics in records.items() if tells(metrics, name))
             if updates:
                 values = [records[u][name] * factor for u in updates]
                 curves[metric, split] = (updates, values)
-    return Pretraining(kind, log, flops_per_token, missing, curves)
+    mlm_updates = int(log.option("model", "mlm_updates") or 0) if kind == "electra" else 0
+    return Pretraining(
+        kind, log, flops_per_token, missing, curves, mlm_updates, mlm_flops_per_token
+    )
 
 
 def measure_finetuning(log: Log) -> Finetuning:
@@ -148,13 +152,15 @@ def measure_finetuning(log: Log) -> Finetuning:
     Raises:
         SystemExit: if the log has no held-out score.
     """
-    metric = log.option("checkpoint", "best_checkpoint_metric") or "accuracy"
-    metric = "accuracy" if metric in ("loss", "nll_loss") else metric
-    scores = [metrics.get(metric, math.nan) for metrics in log.held_out().values()]
+    usual, percent = FINETUNING_TASKS.get(log.option("task", "_name"), ("accuracy", 1.0))
+    metric = log.option("checkpoint", "best_checkpoint_metric") or usual
+    metric = usual if metric in ("loss", "nll_loss") else metric
+    scores = [metrics.get(metric, math.nan) * percent for metrics in log.held_out().values()]
     scores = [score for score in scores if math.isfinite(score)]
     if not scores:
         raise SystemExit(f"{log.path}: no held-out {metric} yet; fine-tune with validation on")
-    return Finetuning(log, metric, max(scores))
+    task = Path(log.option("task", "data") or "").name
+    return Finetuning(log, task, metric, max(scores))
 
 
 def need(found: Optional[str], name: str) -> str:
@@ -171,8 +177,11 @@ def read_size(log: Log) -> TransformerSize:
     return TransformerSize(**sizes, embedding=int(embedding or sizes["hidden"]))
 
 
-def count_flops_per_token(log: Log, kind: str) -> float:
-    """Training FLOPs a token by count_flops.py, from the sizes in the log."""
+def count_flops_per_token(log: Log, kind: str) -> Tuple[float, Optional[float]]:
+    """Training FLOPs a token by count_flops.py, from the sizes in the log.
+
+    The second number is that of ELECTRA's first stage.
+    """
     size = read_size(log)
     if "embed_tokens" not in log.tables:
         raise KeyError("the vocabulary size (the printed model's embed_tokens)")
@@ -182,12 +191,16 @@ def count_flops_per_token(log: Log, kind: str) -> float:
         float(need(log.option("task", "mask_prob"), "mask_prob")),
     )
     if kind == "masked_lm":
-        return sum(masked_lm_flops(size, *setting).values())
+        return sum(masked_lm_flops(size, *setting).values()), None
     generator_size = float(need(log.option("model", "generator_size"), "generator_size"))
-    untied = log.option("model", "untie_embeddings") == "True"
     given = {key: log.option("model", name) for key, name in GENERATOR_OPTIONS.items()}
     changes = {key: int(value) for key, value in given.items() if value}
-    return sum(electra_flops(size, generator_size, *setting, untied=untied, **changes).values())
+    changes["untied"] = log.option("model", "untie_embeddings") == "True"
+    second, first = (
+        sum(count(size, generator_size, *setting, **changes).values())
+        for count in (electra_flops, first_stage_flops)
+    )
+    return second, first
 
 
 def count_encoder_parameters(log: Log) -> Optional[int]:

@@ -4,7 +4,10 @@
 #   SIZE=small scripts/pretrain_roberta.sh DATA_BIN SAVE_DIR [fairseq-train options]
 #
 # The encoder is the discriminator's: same layers, hidden size, FFN and heads, same batch, learning
-# rate and data. ELECTRA_UPDATES: updates of ELECTRA to match (default: the paper's).
+# rate and data.
+# ELECTRA_UPDATES: updates of ELECTRA to match (default: the paper's), of which MLM_UPDATES (default 0)
+# are its first stage. Sizes among the options (--encoder-layers 2) are ELECTRA's too; what else changes
+# its cost stands in ELECTRA_OPTIONS ("--generator-size 0.5").
 set -euo pipefail
 source "$(dirname "$0")/env.sh"
 source "$ROOT/scripts/sizes.sh"
@@ -12,10 +15,7 @@ source "$ROOT/scripts/sizes.sh"
 check_arguments "$@"
 DATA=$1 SAVE_DIR=$2
 shift 2
-UPDATES=$("$PYTHON" "$ROOT/scripts/flops.py" --match-roberta --arch "electra_$SIZE" --data "$DATA" \
-    --tokens-per-sample "$TOKENS" --batch-size "$BATCH" --mask-prob "$MASK_PROB" \
-    --updates "${ELECTRA_UPDATES:-$UPDATES}")
-echo "RoBERTa: $UPDATES updates cost as much as ELECTRA's ${ELECTRA_UPDATES:-}" >&2
+match_electra roberta "$@"
 train "$DATA" --user-dir "$ROOT/fairseq_electra" --save-dir "$SAVE_DIR" \
     --task masked_lm --criterion masked_lm --arch roberta \
     --encoder-layers "$LAYERS" --encoder-embed-dim "$HIDDEN" --encoder-ffn-embed-dim "$FFN" \

@@ -19,6 +19,16 @@ SIMPLE_SUBSET = re.compile(r"valid on '(\w+)' subset")
 SIMPLE_METRIC = re.compile(r"(\w+)[= ](-?\d[\d.]*(?:e[+-]?\d+)?|-?inf|nan)(?=[,\s]|$)")
 PARAMETERS = re.compile(r"num\. (?:shared )?model params: ([\d,]+)")
 EMBEDDING = re.compile(r"\((embed_\w+)\): \w*Embedding\((\d+), (\d+)")
+JUDGING_METRICS = (  # of replaced-token detection, constants while --mlm-updates last
+    "sampled_acc",
+    "replaced",
+    "disc_loss",
+    "disc_acc",
+    "disc_precision",
+    "disc_recall",
+    "disc_auc",
+    "disc_auc_context",
+)
 
 
 class Record(NamedTuple):
@@ -180,6 +190,14 @@ def parse_simple_line(line: str) -> Optional[Record]:
         return None
     split = "inner" if match["inner"] else subset[1] if subset else "train"
     return Record(split, int(metrics["num_updates"]), metrics)
+
+
+def tells(metrics: Dict[str, float], name: str) -> bool:
+    """Whether a record has the metric, and its number means something.
+
+    ELECTRA logs mlm_loss while its first stage lasts, and with the interval that the stage ends in.
+    """
+    return name in metrics and not (name in JUDGING_METRICS and "mlm_loss" in metrics)
 
 
 def note_nan(log: Log) -> None:

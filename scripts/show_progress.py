@@ -1,14 +1,15 @@
 """Shows a run's progress: a short line for each line of metrics that fairseq-train prints.
 
 In: fairseq's output in the simple format on stdin; the run's name and the metrics to show. Out: a
-line an interval and a line a validation, as they come.
+line an interval and a line a validation, as they come. What a line does not have is left out, and
+what means nothing in ELECTRA's first stage.
 """
 
 import argparse
 import sys
 from typing import List, Optional
 
-from read_logs import SIMPLE_LINE, Record, parse_simple_line
+from read_logs import SIMPLE_LINE, Record, parse_simple_line, tells
 
 KINDS = {"inner": "training", "train": None}  # any other split is held out; None: not shown
 
@@ -18,10 +19,14 @@ def describe(record: Record, name: str, wanted: List[str]) -> Optional[str]:
     kind = KINDS.get(record.split, "held out")
     if kind is None:
         return None
-    known = [
-        f"{metric} {record.metrics[metric]:g}" for metric in wanted if metric in record.metrics
-    ]
-    return "  ".join([f"{name:22}{kind}", f"update {record.update}", *known])
+    known = [metric for metric in wanted if tells(record.metrics, metric)]
+    return "  ".join(
+        [
+            f"{name:22}{kind}",
+            f"update {record.update}",
+            *(f"{metric} {record.metrics[metric]:g}" for metric in known),
+        ]
+    )
 
 
 def main() -> None:

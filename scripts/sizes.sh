@@ -76,6 +76,17 @@ SAVING=(
     --validate-interval-updates 5000 --log-interval 100 --log-format simple
 )
 
+# Sets UPDATES to those of another model, roberta or mlm, that cost as much as ELECTRA's, with the sizes
+# among its fairseq-train options: match_electra MODEL [options]
+match_electra() {
+    local model=$1 matched=${ELECTRA_UPDATES:-$UPDATES}
+    shift
+    UPDATES=$("$PYTHON" "$ROOT/scripts/flops.py" "--match-$model" --arch "electra_$SIZE" \
+        --data "$DATA" --tokens-per-sample "$TOKENS" --mask-prob "$MASK_PROB" \
+        --updates "$matched" --mlm-updates "${MLM_UPDATES:-0}" -- ${ELECTRA_OPTIONS:-} "$@")
+    echo "RoBERTa: $UPDATES updates cost as much as ELECTRA's $matched" >&2
+}
+
 # Runs fairseq-train and keeps what it prints in SAVE_DIR/train.log, over all its restarts.
 train() {
     mkdir -p "$SAVE_DIR"

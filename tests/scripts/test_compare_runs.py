@@ -17,6 +17,7 @@ from compare_runs import main, split_spec
 from flops import main as flops_main
 from measure_runs import (
     count_encoder_parameters,
+    count_flops_per_token,
     measure_finetuning,
     measure_pretraining,
     name_kind,
@@ -63,9 +64,9 @@ num. expert model params: 0 (num. trained: 0)
 """
 
 
-def make_head(task, best="loss", data="data-bin"):
-    electra = task == "electra"
-    model = ELECTRA_MODEL if electra else ROBERTA_MODEL
+def make_head(task, best="loss", data="data-bin", model=None):
+    electra = task == "electra" or model is not None
+    model = model or (ELECTRA_MODEL if electra else ROBERTA_MODEL)
     config = CONFIG.format(model=model, task=task, best=best, data=data)
     printed = ELECTRA_PRINTED if electra else ROBERTA_PRINTED
     return f"{config}\n{printed}Start iterating over samples\n"
@@ -108,6 +109,37 @@ def roberta(tmp_path):
         make_line(20, "valid", loss=4, ppl=16),
     ]
     return write_log(tmp_path / "roberta", make_head("masked_lm") + "".join(lines))
+
+
+TWO_STAGES = ELECTRA_MODEL.replace("'max_positions'", "'mlm_updates': 12, 'max_positions'")
+JUDGED = {"disc_loss": 0.6931, "disc_auc": 0, "disc_acc": 0, "replaced": 0, "sampled_acc": 0}
+
+
+@pytest.fixture
+def two_stages(tmp_path):
+    """12 updates of masks, intervals of 8: the second holds the end of the first stage."""
+    mixed = {**JUDGED, "disc_loss": 0.6, "disc_auc": 0.5}
+    line = make_line(24, gen_loss=7, mlm_loss=1, disc_loss=0.5, disc_auc=0.6, wall=30)
+    lines = [
+        make_line(8, gen_loss=9, mlm_loss=8, **JUDGED, wall=10),
+        make_line(8, "valid", gen_loss=8, mlm_loss=7, feature_dims=9, **JUDGED),
+        make_line(16, gen_loss=8, mlm_loss=7.5, **mixed, wall=20),
+        line.replace('"mlm_loss": "1"', '"mlm_loss": null'),
+        make_line(
+            24, "valid", gen_loss=6, disc_loss=0.4, disc_auc=0.7, disc_auc_context=0.625,
+            feature_dims=11,
+        ),
+    ]  # fmt: skip
+    head = make_head("electra", model=TWO_STAGES)
+    return write_log(tmp_path / "two", head + "".join(lines))
+
+
+def write_tagging(folder, *scores, data="swapped-bin", best="f1"):
+    lines = [
+        make_line(10 * epoch, "valid", loss=1, accuracy=0.9, f1=score)
+        for epoch, score in enumerate(scores, start=1)
+    ]
+    return write_log(folder, make_head("electra_tagging", best, data) + "".join(lines))
 
 
 def write_finetuning(folder, *accuracies, data="task-bin", best="accuracy"):
@@ -191,6 +223,59 @@ def test_flops_agree_with_flops_py(tmp_path, capsys, electra):
     assert rows["electra"]["flops"] == pytest.approx(2500 * per_token)
 
 
+def test_first_stage_gives_no_curve_of_what_is_not_judged_yet(two_stages):
+    run = measure_pretraining(read_log(find_log(two_stages)), "electra")
+    assert run.mlm_updates == 12
+    for metric, values in (("disc_auc", [0.6]), ("disc_loss", [0.5])):
+        assert run.curves[metric, "train"] == ([24], values)
+    assert run.curves["disc_auc", "held out"] == ([24], [0.7])
+    assert not any(metric in ("replaced", "sampled_acc") for metric, _ in run.curves)
+    assert run.curves["disc_auc_context", "held out"] == ([24], [0.625])
+    assert run.curves["encoder_mlm_loss", "train"] == ([8, 16], [8, 7.5])
+    assert run.curves["mlm_loss", "held out"] == ([8, 24], [8, 6])
+    assert run.curves["feature_dims", "held out"] == ([8, 24], [9, 11])
+
+
+def test_flops_of_two_stages_agree_with_flops_py(tmp_path, capsys, two_stages):
+    _, rows = run_main(capsys, tmp_path, two_stages)
+    options = ["--tokens-per-sample", "64", "--mask-prob", "0.15"]
+    flops_main([*options, "--generator-ffn-embed-dim", "128", "--json"])
+    count = json.loads(capsys.readouterr().out)
+    first, second = count["mlm_per_token"], count["per_token"]
+    assert rows["two"]["flops"] == pytest.approx(1200 * first + 1200 * second)
+    assert rows["two"]["mlm_flops_per_token"] == pytest.approx(first)
+    run = measure_pretraining(read_log(find_log(two_stages)), "electra")
+    expected = [600 * first, 1200 * first, 1200 * first + 800 * second]
+    assert run.flops_at([6, 12, 20]).tolist() == pytest.approx(expected)
+    _, rows = run_main(capsys, tmp_path, two_stages, "--flops-per-token", "two=2e6")
+    assert rows["two"]["flops"] == 2e6 * 2400
+
+
+def test_row_of_two_stages(tmp_path, capsys, two_stages):
+    text, rows = run_main(capsys, tmp_path, two_stages)
+    row = rows["two"]
+    assert (row["mlm_updates"], row["mlm_loss"], row["encoder_mlm_loss"]) == (12, 6, 7)
+    assert (row["disc_auc"], row["disc_auc_context"], row["feature_dims"]) == (0.7, 0.625, 11)
+    assert "| AUC from context alone " in text and "| 0.625 " in text
+    assert "| effective dimensions of the features " in text and "| 11.0 " in text
+    assert "less the mean logit of its token" in text
+
+
+def test_electra_mlm_is_a_masked_lm_with_embeddings_of_its_own_width(tmp_path, capsys):
+    lines = make_line(10, loss=6, ppl=64) + make_line(10, "valid", loss=4, ppl=16)
+    model = ELECTRA_MODEL.replace("electra_small", "electra_mlm_small")
+    log = read_log(
+        find_log(write_log(tmp_path / "mlm", make_head("masked_lm", model=model) + lines))
+    )
+    assert name_kind(log) == "masked_lm"
+    flops_main(["--tokens-per-sample", "64", "--mask-prob", "0.15", "--json"])
+    expected = json.loads(capsys.readouterr().out)["electra_mlm_per_token"]
+    assert count_flops_per_token(log, "masked_lm") == (pytest.approx(expected), None)
+    _, rows = run_main(capsys, tmp_path, tmp_path / "mlm")
+    assert rows["mlm"]["mlm_loss"] == pytest.approx(4 * BITS)
+    assert "mlm_updates" not in rows["mlm"] and "feature_dims" not in rows["mlm"]
+
+
 def test_roberta_row_is_in_nats(tmp_path, capsys, roberta):
     text, rows = run_main(capsys, tmp_path, f"RoBERTa={roberta}")
     assert rows["RoBERTa"]["mlm_loss"] == pytest.approx(4 * BITS)
@@ -251,16 +336,48 @@ def test_finetuning_is_the_best_validation_and_the_median_of_seeds(tmp_path, cap
         f"ELECTRA={electra}+{seeds[0]}+{seeds[1]}+{seeds[2]}",
         f"untrained=+{seeds[2]}",
     )
-    assert rows["ELECTRA"]["finetuned"] == {
-        "metric": "accuracy",
-        "median": 80,
-        "lowest": 55,
-        "highest": 90,
-        "scores": [80, 90, 55],
-    }
+    assert rows["ELECTRA"]["finetuned"] == [
+        {
+            "task": "task-bin",
+            "metric": "accuracy",
+            "median": 80,
+            "lowest": 55,
+            "highest": 90,
+            "scores": [80, 90, 55],
+        }
+    ]
     assert rows["ELECTRA"]["mlm_loss"] == 8.5
-    assert rows["untrained"]["finetuned"]["median"] == 55 and "updates" not in rows["untrained"]
-    assert "| fine-tuned accuracy (%)" in text and "80.0 (55.0-90.0 of 3)" in text
+    assert rows["untrained"]["finetuned"][0]["median"] == 55 and "updates" not in rows["untrained"]
+    assert "| fine-tuned task-bin accuracy (%)" in text and "80.0 (55.0-90.0 of 3)" in text
+
+
+def find_cells(text, title):
+    """The cells of a row of the table."""
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    return next(row[1:] for row in rows if row and row[0] == title)
+
+
+def test_each_task_has_a_line(tmp_path, capsys, electra):
+    sentences = write_finetuning(tmp_path / "library", 70, data="data/library-bin")
+    seeds = [write_tagging(tmp_path / f"tag{i}", 0.25, f1) for i, f1 in enumerate((0.5, 0.75))]
+    runs = (f"E={electra}+{sentences}+{seeds[0]}+{seeds[1]}", f"untrained=+{seeds[0]}")
+    text, rows = run_main(capsys, tmp_path, *runs)
+    assert find_cells(text, "fine-tuned library-bin accuracy (%)") == ["70.0", "-"]
+    both = ["62.5 (50.0-75.0 of 2)", "50.0"]
+    assert find_cells(text, "fine-tuned swapped-bin f1 (%)") == both
+    assert [part["task"] for part in rows["E"]["finetuned"]] == ["library-bin", "swapped-bin"]
+    text, _ = run_main(capsys, tmp_path, *runs, "--task", "swapped-bin=swapped words, F1 (a=b)")
+    assert find_cells(text, "fine-tuned swapped words, F1 (a=b) (%)") == both
+    assert find_cells(text, "fine-tuned library-bin accuracy (%)") == ["70.0", "-"]
+    for wrong in ("swapped=words", "swapped-bin"):
+        with pytest.raises(SystemExit, match="NAME is one of library-bin, swapped-bin"):
+            main([*runs, "--out", str(tmp_path / "out"), "--task", wrong])
+
+
+def test_tags_without_entities_have_an_accuracy(tmp_path):
+    log = read_log(find_log(write_tagging(tmp_path / "pos", 0.5, best="accuracy")))
+    tagging = measure_finetuning(log)
+    assert (tagging.task, tagging.metric, tagging.score) == ("swapped-bin", "accuracy", 90)
 
 
 def test_score_is_the_metric_that_chose_the_checkpoint(tmp_path):
@@ -322,9 +439,9 @@ def test_bad_logs_are_named_with_the_way_out(tmp_path, electra, roberta):
     assert "train with --log-format json --log-file" in stop(tmp_path / "bare")
     assert "two pre-training runs in one RUN" in stop(f"a={electra}+{roberta}")
     assert "two runs of the same name" in stop(f"a={electra}", f"a={roberta}")
-    first = write_finetuning(tmp_path / "ft1", 50, data="rte")
-    second = write_finetuning(tmp_path / "ft2", 50, data="mnli")
-    assert "fine-tuning runs of different data" in stop(f"a={first}+{second}")
+    first = write_finetuning(tmp_path / "ft1", 50, data="old/rte")
+    second = write_finetuning(tmp_path / "ft2", 50, data="new/rte")
+    assert "different data of one name: old/rte, new/rte" in stop(f"a={first}+{second}")
     (electra / "second.log").write_text("", encoding="utf-8")
     assert "several logs (second.log, train.log)" in stop(electra)
 
@@ -345,7 +462,60 @@ def test_names_of_runs(tmp_path):
 def test_plot_is_a_readable_png(tmp_path, capsys, electra, roberta, x):
     run_main(capsys, tmp_path, electra, roberta, "--x", x)
     height, width, _ = pyplot.imread(tmp_path / "out" / "curves.png").shape
-    assert width > 3 * 700 and height > 400  # three panels: losses of both, loss and AUC of one
+    assert width > 2 * 700 and height > 400  # two panels: losses of both, AUC of one
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The figure that plot_runs drew, instead of its file."""
+    figures = []
+    monkeypatch.setattr("plot_runs.pyplot.close", figures.append)
+    yield figures
+    monkeypatch.undo()
+    for figure in figures:
+        pyplot.close(figure)
+
+
+def find_area(figure, title):
+    return next(area for area in figure.axes if area.get_title().startswith(title))
+
+
+def test_axes_begin_where_the_data_is(tmp_path, capsys, drawn, two_stages):
+    """No zeros of the first stage, and an AUC from 0.6 to 0.7 fills its panel."""
+    run_main(capsys, tmp_path, two_stages, "--x", "updates")
+    area = find_area(drawn[0], "Discriminator AUC")
+    values = [value for line in area.lines for value in line.get_ydata() if len(line.get_xdata())]
+    assert min(v for v in values if v not in (0, 0.5)) == 0.6  # lines across the panel are at these
+    bottom, top = area.get_ylim()
+    assert 0.58 < bottom < 0.6 and 0.7 < top < 0.72
+    dashed = [line for line in area.lines if line.get_linestyle() == "--"]
+    assert [0.625] in [list(line.get_ydata()) for line in dashed]
+
+
+def test_the_second_stage_is_marked_where_it_begins(tmp_path, capsys, drawn, two_stages, electra):
+    run_main(capsys, tmp_path, f"a={two_stages}", f"b={two_stages}", electra, "--x", "updates")
+    for area in drawn[0].axes:
+        if area.get_visible():
+            upright = [line for line in area.lines if list(line.get_ydata()) == [0, 1]]
+            assert [list(line.get_xdata()) for line in upright] == [[12, 12]]
+            assert [text.get_text() for text in area.texts] == ["second stage"]
+
+
+def test_tasks_are_grouped_bars_with_their_scores(tmp_path, capsys, drawn):
+    runs = [
+        f"{name}=+{write_finetuning(tmp_path / f'{name}-s', first, data='library-bin')}"
+        f"+{write_tagging(tmp_path / f'{name}-t', second)}"
+        for name, first, second in (("a", 70, 0.5), ("b", 65, 0.625))
+    ]
+    run_main(capsys, tmp_path, *runs, "--task", "swapped-bin=swapped words")
+    area = find_area(drawn[0], "Fine-tuned")
+    assert [bar.get_height() for bar in area.patches] == [70, 65, 50, 62.5]
+    assert [text.get_text() for text in area.texts] == ["70.0", "65.0", "50.0", "62.5"]
+    names = [label.get_text() for label in area.get_xticklabels()]
+    assert names == ["library-bin accuracy", "swapped words"]
+    assert area.get_ylim()[0] == 40
+    places = [bar.get_x() + bar.get_width() / 2 for bar in area.patches]
+    assert [round(place) for place in places] == [0, 0, 1, 1]
 
 
 def test_command(tmp_path, electra, roberta):

@@ -14,9 +14,11 @@ from count_flops import (
     TransformerSize,
     electra_flops,
     embedding_terms,
+    first_stage_flops,
     layer_terms,
     masked_lm_flops,
     match_updates,
+    mean_flops,
     replaced_head_terms,
     word_head_terms,
 )
@@ -64,6 +66,39 @@ def test_electra_of_toy_size_by_hand():
     generator = 42 + 272 + 73  # no projection; head at half of the positions
     discriminator = 62 + 536 + 76
     assert sum(parts.values()) == 3 * (generator + discriminator)
+
+
+def test_first_stage_of_toy_size_by_hand():
+    """Both networks predict words at half of the positions; the encoder's head is 2 wide."""
+    parts = first_stage_flops(TOY, 0.5, vocab_size=10, tokens_per_sample=3, mask_prob=0.5)
+    assert parts == {
+        "generator embeddings": 3 * 42,
+        "generator layers": 3 * 272,
+        "generator head": 3 * 73,
+        "discriminator embeddings": 3 * 62,
+        "discriminator layers": 3 * 536,
+        "discriminator head": 3 * 77,
+    }
+
+
+def test_heads_that_are_counted_are_those_of_the_model():
+    """The encoder's head for words is as wide as the table of words."""
+    from fairseq_electra.models.electra import ElectraModel
+    from fairseq_electra.models.electra_config import ElectraConfig
+    from tiny import make_dictionary
+
+    sizes = {"encoder_layers": 1, "encoder_embed_dim": 64, "encoder_attention_heads": 1}
+    cfg = ElectraConfig(**sizes, embedding_size=32, mlm_updates=1)
+    head = ElectraModel(cfg, make_dictionary(50), pretrain=True).mlm_head
+    terms = word_head_terms(TransformerSize(1, 64, 256, 1, embedding=32), 50)
+    assert terms["dense"] == 2 * head.dense.weight.numel() + head.dense.bias.numel()
+
+
+@pytest.mark.parametrize(
+    ("updates", "mlm_updates", "mean"), [(10, 0, 2.0), (10, 4, 3.2), (10, 10, 5.0), (10, 30, 5.0)]
+)
+def test_mean_over_both_stages(updates, mlm_updates, mean):
+    assert mean_flops(updates, mlm_updates, first=5.0, second=2.0) == pytest.approx(mean)
 
 
 def test_untied_generator_has_embeddings_of_its_own_width():
@@ -150,7 +185,7 @@ def test_matched_updates_cost_the_same_to_half_an_update(updates, cost, other_co
 
 
 def run_json(capsys, *options):
-    main([*options, "--json"])
+    main(["--json", *options])
     return json.loads(capsys.readouterr().out)
 
 
@@ -190,14 +225,68 @@ def test_table_names_every_part_and_the_equal_roberta(capsys):
     assert "1026315 updates cost the same" in table
 
 
+STAGES = ("--arch", "electra_tiny", "--batch-size", "2", "--updates", "30", "--mlm-updates", "12")
+
+
+def test_a_run_of_two_stages_costs_what_they_cost(capsys):
+    count = run_json(capsys, *STAGES)
+    assert sum(count["mlm_parts_per_token"].values()) == pytest.approx(count["mlm_per_token"])
+    assert count["mlm_per_token"] > count["per_token"]  # a softmax more, and no judging
+    both = 12 * count["mlm_per_update"] + 18 * count["per_update"]
+    assert count["run"] == pytest.approx(both)
+    tokens = count["tokens_per_update"]
+    for model in ("roberta", "electra_mlm"):
+        cost = count[f"{model}_per_token"] * tokens
+        assert abs(count[f"{model}_updates"] * cost - both) <= cost * 0.5001
+    alone = run_json(capsys, *STAGES[:-2])
+    assert alone["roberta_updates"] < count["roberta_updates"]
+
+
+def test_electra_mlm_has_embeddings_of_its_own_width(capsys):
+    count = run_json(capsys, "--arch", "electra_base", "--embedding-size", "128")
+    assert count["electra_mlm_per_token"] < count["roberta_per_token"]
+    size = TransformerSize(12, 768, 3072, 12, embedding=128)
+    parts = masked_lm_flops(size, 30522, 128, PAPER_SHARE)
+    assert count["electra_mlm_per_token"] == pytest.approx(sum(parts.values()))
+
+
+def test_match_mlm_prints_the_number_alone(capsys):
+    expected = run_json(capsys, *STAGES)["electra_mlm_updates"]
+    main([*STAGES, "--match-mlm"])
+    assert capsys.readouterr().out == f"{expected}\n"
+
+
+def test_table_of_two_stages(capsys):
+    main([*STAGES])
+    lines = capsys.readouterr().out.splitlines()
+    assert "30 updates, the first 12 fill masks" in lines[0]
+    assert [line[:22].rstrip() for line in lines].count("discriminator head") == 2
+    assert [line.split()[0] for line in lines].count("total") == 2
+    assert any(line.startswith("both together ") for line in lines)
+    assert any(line.startswith("electra_mlm, the encoder alone") for line in lines)
+
+
+def test_sizes_among_options_of_fairseq_train_count(capsys):
+    """The others are not looked at, whatever they are called here."""
+    trained = ["--", "--encoder-layers", "2", "--lr", "3e-4", "--max-update", "7", "--fp16"]
+    trained += ["--arch", "roberta", "--batch-size", "9", "--generator-size=0.25", "--mask-prob"]
+    count = run_json(capsys, "--arch", "electra_tiny", *trained, "0.3")
+    assert count["discriminator"]["layers"] == 2 and count["generator"]["hidden"] == 32
+    assert (count["mask_prob"], count["arch"]) == (0.3, "electra_tiny")
+    assert count["tokens_per_update"] == 128 * 128
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["--arch", "electra_huge"], "electra_base, electra_large, electra_small, electra_tiny"),
+        (["--arch", "electra_mlm_small"], "--arch electra_mlm_small: choose from electra_base"),
         (["--data", "nowhere"], "nowhere: no dict.txt"),
         (["--generator-size", "0.001"], "no units"),
         (["--mask-prob", "0"], "argument --mask-prob"),
         (["--updates", "1.5"], "argument --updates"),
+        (["--mlm-updates", "-1"], "argument --mlm-updates"),
+        (["--", "--encoder-layers", "0"], "argument --encoder-layers"),
     ],
 )
 def test_bad_options_are_named(options, message, capsys):

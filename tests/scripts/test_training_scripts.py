@@ -76,24 +76,52 @@ def test_pretrain_finetune_and_compare(folder):
         ELECTRA_UPDATES="3",
     )
     assert "RoBERTa: 4 updates cost as much as ELECTRA's 3" in done.stdout
-    for model in ("electra", "roberta"):
+    done = run_script(
+        *("pretrain_mlm.sh", folder / "bin", folder / "mlm", "--weight-init", "local"),
+        *("--log-interval", 1, "--warmup-updates", 1, "--encoder-layers", 2),
+        **tiny,
+        ELECTRA_UPDATES="3",
+        MLM_UPDATES="1",
+        ELECTRA_OPTIONS="--generator-size 1",
+    )
+    cost = count_cost("--data", folder / "bin", "--encoder-layers", 2, "--generator-size", 1)
+    assert f"RoBERTa: {cost} updates cost as much as ELECTRA's 3" in done.stdout
+    assert cost > 5  # a generator as large as the encoder
+    for name in ("electra", "roberta", "mlm"):
+        model = "roberta" if name == "roberta" else "electra"
         run_script(
-            *("finetune.sh", folder / "task-bin", folder / f"tuned-{model}"),
-            *(folder / model / "checkpoint_last.pt", "--no-save"),
+            *("finetune.sh", folder / "task-bin", folder / f"tuned-{name}"),
+            *(folder / name / "checkpoint_last.pt", "--no-save"),
+            *(("--encoder-layers", 2) if name == "mlm" else ()),
             **tiny,
             MODEL=model,
             EPOCHS="1",
         )
     names = [
-        f"{name}={folder / name}+{folder / ('tuned-' + name)}" for name in ("electra", "roberta")
+        f"{name}={folder / name}+{folder / ('tuned-' + name)}"
+        for name in ("electra", "roberta", "mlm")
     ]
     subprocess.run(
         [*(sys.executable, SCRIPTS / "compare_runs.py", "--out", folder / "out"), *names],
         check=True,
     )
     table = json.loads((folder / "out" / "table.json").read_text())
-    assert "electra" in json.dumps(table)
+    rows = {row["model"]: row for row in table["rows"]}
+    assert list(rows) == ["electra", "roberta", "mlm"]
+    assert all(row["finetuned"][0]["task"] == "task-bin" for row in rows.values())
+    assert rows["mlm"]["updates"] == cost and rows["mlm"]["mlm_loss"] > 0
+    assert rows["mlm"]["encoder_parameters"] < rows["electra"]["encoder_parameters"]
     assert (folder / "out" / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def count_cost(*options):
+    """Updates of electra_mlm for 3 of ELECTRA with 1 in the first stage, by flops.py."""
+    command = [sys.executable, SCRIPTS / "flops.py", "--match-mlm", "--arch", "electra_tiny"]
+    command += ["--tokens-per-sample", 64, "--mask-prob", 0.15, "--updates", 3, "--mlm-updates", 1]
+    done = subprocess.run(
+        [*map(str, (*command, *options))], capture_output=True, text=True, check=True
+    )
+    return int(done.stdout)
 
 
 def test_fine_tuning_learns_from_scratch(folder):
@@ -110,7 +138,9 @@ def test_fine_tuning_learns_from_scratch(folder):
     assert max(accuracies) > 80
 
 
-@pytest.mark.parametrize("script", ["pretrain.sh", "pretrain_roberta.sh", "finetune.sh"])
+@pytest.mark.parametrize(
+    "script", ["pretrain.sh", "pretrain_roberta.sh", "pretrain_mlm.sh", "finetune.sh"]
+)
 def test_a_script_without_data_says_what_it_needs(script, tmp_path):
     done = run_script(script, check=False)
     assert done.returncode == 2
