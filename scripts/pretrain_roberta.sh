@@ -5,9 +5,9 @@
 #
 # The encoder is the discriminator's: same layers, hidden size, FFN and heads, same batch, learning
 # rate and data.
-# ELECTRA_UPDATES: updates of ELECTRA to match (default: the paper's), of which MLM_UPDATES (default 0)
-# are its first stage. Sizes among the options (--encoder-layers 2) are ELECTRA's too; what else changes
-# its cost stands in ELECTRA_OPTIONS ("--generator-size 0.5").
+# ELECTRA_UPDATES: updates of ELECTRA to match (default: the paper's), of which MLM_UPDATES are its first
+# stage (default: as in pretrain.sh). Sizes among the options (--encoder-layers 2) are ELECTRA's too; what
+# else changes its cost stands in ELECTRA_OPTIONS ("--generator-size 0.5").
 set -euo pipefail
 source "$(dirname "$0")/env.sh"
 source "$ROOT/scripts/sizes.sh"

@@ -195,9 +195,13 @@ def parse_simple_line(line: str) -> Optional[Record]:
 def tells(metrics: Dict[str, float], name: str) -> bool:
     """Whether a record has the metric, and its number means something.
 
-    ELECTRA logs mlm_loss while its first stage lasts, and with the interval that the stage ends in.
+    ELECTRA's mlm_loss is above 0 while its first stage lasts, and in the interval that the stage
+    ends in; afterwards it is 0.
     """
-    return name in metrics and not (name in JUDGING_METRICS and "mlm_loss" in metrics)
+    in_first = metrics.get("mlm_loss", 0) > 0
+    if name == "mlm_loss" and metrics.get(name) == 0:
+        return False
+    return name in metrics and not (name in JUDGING_METRICS and in_first)
 
 
 def note_nan(log: Log) -> None:

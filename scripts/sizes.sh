@@ -1,13 +1,29 @@
 # Source this after env.sh: the settings of SIZE (paper, table 6), and how they fit this machine.
 SIZE=${SIZE:-small}
 MASK_PROB=0.15 WARMUP=10000 FINETUNE_LAYER_DECAY=0.8
+START=() ELECTRA_START=() # options of pre-training: of encoders, and beside them of ELECTRA alone
+MLM_SHARE=0 # one in so many of ELECTRA's updates is of its first stage (--mlm-updates); 0: none
+MOST_MLM=4000 # updates of that stage
 # SEQUENCE_MB: what a step keeps of a sequence for its backward pass, in bf16 on the CPU; for large
 # base's, by its sizes (docs/performance.md)
 case $SIZE in
-    tiny) # not the paper's: for tests and the quickstart
-        LAYERS=4 HIDDEN=128 FFN=512 HEADS=2 TOKENS=64
-        LR=5e-4 BATCH=16 UPDATES=1000 WARMUP=100 FINETUNE_LR=5e-4 SEQUENCE_MB=5
-        FINETUNE_LAYER_DECAY=1 # minutes of pre-training leave nothing in the lower layers to keep
+    tiny) # not the paper's: for one core, with what small runs learn by (docs/small-runs.md)
+        LAYERS=4 HIDDEN=128 FFN=512 HEADS=2 TOKENS=64 BATCH=32 FINETUNE_LR=5e-4 SEQUENCE_MB=5
+        case ${BUDGET:-minutes} in # at about 10 000 tokens/s
+            minutes) UPDATES=1500 WARMUP=150 FINETUNE_LAYER_DECAY=1 ;;
+            hour) UPDATES=17500 WARMUP=500 ;;
+            night) UPDATES=140000 WARMUP=2000 ;;
+            *) echo "BUDGET must be minutes, hour or night, not '$BUDGET'" >&2 && exit 2 ;;
+        esac
+        case ${RECIPE:-local} in
+            local)
+                LR=1e-3 MASK_PROB=0.3 MLM_SHARE=4
+                START=(--weight-init local --dropout 0 --attention-dropout 0 --adam-bias-correction)
+                ELECTRA_START=(--disc-weight 10)
+                ;;
+            paper) LR=5e-4 ;;
+            *) echo "RECIPE must be local or paper, not '$RECIPE'" >&2 && exit 2 ;;
+        esac
         ;;
     small)
         LAYERS=12 HIDDEN=256 FFN=1024 HEADS=4 TOKENS=128
@@ -81,10 +97,28 @@ SAVING=(
 match_electra() {
     local model=$1 matched=${ELECTRA_UPDATES:-$UPDATES}
     shift
+    choose_mlm_updates "$matched"
     UPDATES=$("$PYTHON" "$ROOT/scripts/flops.py" "--match-$model" --arch "electra_$SIZE" \
         --data "$DATA" --tokens-per-sample "$TOKENS" --mask-prob "$MASK_PROB" \
-        --updates "$matched" --mlm-updates "${MLM_UPDATES:-0}" -- ${ELECTRA_OPTIONS:-} "$@")
+        --updates "$matched" --mlm-updates "$MLM_UPDATES" -- ${ELECTRA_OPTIONS:-} "$@")
     echo "RoBERTa: $UPDATES updates cost as much as ELECTRA's $matched" >&2
+}
+
+# Sets MLM_UPDATES, unless it is given, for a run of $1 updates of ELECTRA.
+choose_mlm_updates() {
+    local usual=$((MLM_SHARE > 0 ? $1 / MLM_SHARE : 0))
+    MLM_UPDATES=${MLM_UPDATES:-$((usual < MOST_MLM ? usual : MOST_MLM))}
+}
+
+# The value of option $1 among the others, or $2.
+read_option() {
+    local name=$1 value=$2
+    shift 2
+    while [ $# -gt 0 ]; do
+        [ "$1" != "$name" ] || value=${2:-$value}
+        shift
+    done
+    echo "$value"
 }
 
 # Runs fairseq-train and keeps what it prints in SAVE_DIR/train.log, over all its restarts.
