@@ -282,6 +282,9 @@ def parse_args(argv=None) -> argparse.Namespace:
         help="training FLOPs a token of the run NAME, for logs that do not give its sizes",
     )
     parser.add_argument(
+        "--features", type=Path, metavar="FILE", help="what measure_features.py wrote"
+    )
+    parser.add_argument(
         "--task",
         action="append",
         default=[],
@@ -328,6 +331,11 @@ def main(argv=None) -> None:
     check_axis(runs, args.x)
     rows = [make_row(run) for run in runs]
     notes = collect_notes(runs)
+    if args.features:
+        measured = json.loads(args.features.read_text(encoding="utf-8"))
+        for row in rows:
+            row.update(measured.get(row["model"], {}))
+        notes.append("effective dimensions: of the last layer, held-out text as it is")
     lines = [format_table(rows, tasks), "", *(f"- {note}" for note in notes)]
     text = "\n".join(lines).rstrip() + "\n"
     print(text, end="")

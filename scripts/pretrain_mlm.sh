@@ -23,5 +23,5 @@ train "$DATA" --user-dir "$ROOT/fairseq_electra" --save-dir "$SAVE_DIR" \
     --optimizer electra_adam --lr "$LR" --clip-norm 1.0 \
     --lr-scheduler electra_decay --warmup-updates "$WARMUP" --max-update "$UPDATES" \
     --batch-size "$DEVICE_BATCH" --update-freq "$UPDATE_FREQ" --num-workers "$LOADERS" $DEVICE \
-    --required-batch-size-multiple 1 --precision "$PRECISION" "${START[@]}" \
+    --required-batch-size-multiple 1 --precision "$PRECISION" "${ENCODER_START[@]}" \
     "${SAVING[@]}" "$@"

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# From nothing to a comparison in under ten minutes on two CPU cores: corpus, tokenizer, data,
-# ELECTRA and fairseq's RoBERTa pre-trained for the same FLOPs, both and an untrained encoder
-# fine-tuned on a labelled task, one table and one plot.
+# From nothing to a comparison in under ten minutes on two CPU cores: corpus, tokenizer, data, ELECTRA
+# and RoBERTa (on the same encoder, with the same start) pre-trained for the same FLOPs, both and an
+# untrained encoder fine-tuned on two tasks, one table, one plot, and a page of replaced words.
 #
 #   scripts/quickstart.sh [OUT_DIR]        (default: runs/quickstart; what is there is not redone)
 #
-# UPDATES: of ELECTRA's pre-training (default 1000). EPOCHS: of each fine-tuning (default 1).
+# UPDATES: of ELECTRA's pre-training (default 2200). EPOCHS: of each fine-tuning (default 3). SEED: of
+# both (default 1).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 OUT=${1:-runs/quickstart}
-UPDATES=${UPDATES:-1000}
-EPOCHS=${EPOCHS:-1}
+UPDATES=${UPDATES:-2200}
+SEED=${SEED:-1}
 
 trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
 
@@ -24,7 +25,8 @@ mkdir -p "$OUT"
 # Two runs at a time, each on half of the cores: faster than one after the other on all of them.
 CORES=$("$PYTHON" -c 'import os; print(len(os.sched_getaffinity(0)))')
 export OMP_NUM_THREADS=$((CORES > 1 ? CORES / 2 : 1))
-export EPOCHS SIZE=tiny CUDA_VISIBLE_DEVICES=
+export EPOCHS=${EPOCHS:-3} SIZE=tiny CUDA_VISIBLE_DEVICES=
+ENCODER=(--encoder-layers 2 --seed "$SEED") # of tiny's 4 layers, which take longer to learn
 
 run_logged() {  # name, metrics to show, save-dir, command...
     local name=$1 wanted=$2 dir=$3
@@ -43,38 +45,56 @@ if [ ! -d "$OUT/data-bin" ]; then
     say "making a corpus of the documentation of Python and of the installed libraries"
     [ -d "$OUT/corpus" ] || "$PYTHON" scripts/make_corpus.py "$OUT/corpus"
     say "training a tokenizer, encoding, fairseq-preprocess"
-    scripts/prepare_data.sh --vocab-size 3000 --valid "$OUT/corpus/valid.txt" \
+    scripts/prepare_data.sh --vocab-size 1000 --valid "$OUT/corpus/valid.txt" \
         --test "$OUT/corpus/test.txt" "$OUT/data-bin" "$OUT/corpus/train.txt"
 fi
-if [ ! -d "$OUT/task-bin" ]; then
-    say "preparing the labelled task: which library does this text come from?"
-    scripts/prepare_task.sh --max-tokens 62 "$OUT/task-bin" "$OUT/data-bin" "$OUT/corpus/library"
+if [ ! -d "$OUT/swapped-words" ]; then
+    say "preparing two labelled tasks: swapped words, and which library a text is about"
+    scripts/prepare_tagging.sh "$OUT/swapped-words" "$OUT/data-bin" "$OUT/corpus/swapped"
+    scripts/prepare_task.sh --max-tokens 62 "$OUT/library" "$OUT/data-bin" "$OUT/corpus/library"
 fi
 
 say "pre-training ELECTRA ($UPDATES updates) and RoBERTa (as many FLOPs), side by side"
-OFTEN=(--log-interval 50 --validate-interval-updates 250 --no-save-optimizer-state)
-run_logged ELECTRA "gen_loss disc_loss disc_auc" "$OUT/electra" \
-    scripts/pretrain.sh "$OUT/data-bin" "$OUT/electra" --max-update "$UPDATES" \
-    --warmup-updates $((UPDATES / 10)) "${OFTEN[@]}" &
-ELECTRA_UPDATES=$UPDATES run_logged RoBERTa "loss ppl" "$OUT/roberta" \
-    scripts/pretrain_roberta.sh "$OUT/data-bin" "$OUT/roberta" \
-    --warmup-updates $((UPDATES / 10)) "${OFTEN[@]}" &
+PRETRAINING=(
+    "${ENCODER[@]}" --lr 2e-3 --batch-size 16 --warmup-updates $((UPDATES / 10))
+    --log-interval 100 --validate-interval-updates $((UPDATES < 8 ? 1 : UPDATES / 8))
+    --no-save-optimizer-state
+)
+run_logged ELECTRA "gen_loss mlm_loss disc_loss disc_auc disc_auc_context disc_recall" \
+    "$OUT/electra" scripts/pretrain.sh "$OUT/data-bin" "$OUT/electra" \
+    --max-update "$UPDATES" "${PRETRAINING[@]}" &
+ELECTRA_UPDATES=$UPDATES run_logged RoBERTa "loss ppl" \
+    "$OUT/roberta" scripts/pretrain_mlm.sh "$OUT/data-bin" "$OUT/roberta" "${PRETRAINING[@]}" &
 wait -n
 wait -n
 
-finetune() {  # name, model, checkpoint
-    MODEL=$2 run_logged "$1 fine-tuned" "loss accuracy" "$OUT/finetune-$1" \
-        scripts/finetune.sh "$OUT/task-bin" "$OUT/finetune-$1" "$3" --no-save
+finetune() {  # name, checkpoint
+    run_logged "$1, swapped words" "loss f1" "$OUT/swapped-words-$1" \
+        scripts/finetune_tagging.sh "$OUT/swapped-words" "$OUT/swapped-words-$1" "$2" \
+        --no-save --tokens-per-sample 64 --weight-init local "${ENCODER[@]}"
+    run_logged "$1, library" "loss accuracy" "$OUT/library-$1" \
+        scripts/finetune.sh "$OUT/library" "$OUT/library-$1" "$2" \
+        --no-save --pooling mean --weight-init local "${ENCODER[@]}"
 }
 
 say "fine-tuning both, and an encoder that was never pre-trained"
-finetune ELECTRA electra "$OUT/electra/checkpoint_last.pt" &
-finetune RoBERTa roberta "$OUT/roberta/checkpoint_last.pt" &
+finetune ELECTRA "$OUT/electra/checkpoint_last.pt" &
+finetune RoBERTa "$OUT/roberta/checkpoint_last.pt" &
+wait -n
+finetune untrained none &
 wait -n
 wait -n
-OMP_NUM_THREADS=$CORES finetune untrained electra none
 
 say "comparing"
-"$PYTHON" scripts/compare_runs.py --out "$OUT" "ELECTRA=$OUT/electra+$OUT/finetune-ELECTRA" \
-    "RoBERTa=$OUT/roberta+$OUT/finetune-RoBERTa" "untrained=$OUT/finetune-untrained"
-say "done: table.md, table.json and curves.png are in $OUT"
+"$PYTHON" scripts/measure_features.py "ELECTRA=$OUT/electra/checkpoint_last.pt" \
+    "RoBERTa=$OUT/roberta/checkpoint_last.pt" \
+    "untrained=untrained:$OUT/electra/checkpoint_last.pt" --out "$OUT/features.json"
+"$PYTHON" scripts/compare_runs.py --out "$OUT" --features "$OUT/features.json" \
+    --task "swapped-words=find swapped words (like ELECTRA's own task)," \
+    --task "library=name the library (unlike it)," \
+    "ELECTRA=$OUT/electra+$OUT/swapped-words-ELECTRA+$OUT/library-ELECTRA" \
+    "RoBERTa=$OUT/roberta+$OUT/swapped-words-RoBERTa+$OUT/library-RoBERTa" \
+    "untrained=$OUT/swapped-words-untrained+$OUT/library-untrained"
+"$PYTHON" scripts/show_replacements.py "$OUT/electra/checkpoint_last.pt" \
+    --html "$OUT/replacements.html" > "$OUT/replacements.txt"
+say "done: table.md, table.json, curves.png and replacements.html are in $OUT"

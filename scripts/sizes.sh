@@ -1,7 +1,7 @@
 # Source this after env.sh: the settings of SIZE (paper, table 6), and how they fit this machine.
 SIZE=${SIZE:-small}
 MASK_PROB=0.15 WARMUP=10000 FINETUNE_LAYER_DECAY=0.8
-START=() ELECTRA_START=() # options of pre-training: of encoders, and beside them of ELECTRA alone
+ENCODER_START=() ELECTRA_START=() # options of pre-training: of encoders, and beside them of ELECTRA alone
 MLM_SHARE=0 # one in so many of ELECTRA's updates is of its first stage (--mlm-updates); 0: none
 MOST_MLM=4000 # updates of that stage
 # SEQUENCE_MB: what a step keeps of a sequence for its backward pass, in bf16 on the CPU; for large
@@ -17,8 +17,8 @@ case $SIZE in
         esac
         case ${RECIPE:-local} in
             local)
-                LR=1e-3 MASK_PROB=0.3 MLM_SHARE=4
-                START=(--weight-init local --dropout 0 --attention-dropout 0 --adam-bias-correction)
+                LR=1e-3 MASK_PROB=0.3 MLM_SHARE=3
+                ENCODER_START=(--weight-init local --dropout 0 --attention-dropout 0 --adam-bias-correction)
                 ELECTRA_START=(--disc-weight 10)
                 ;;
             paper) LR=5e-4 ;;

@@ -115,7 +115,7 @@ def make_cfg(cfg: ElectraConfig, data: Path) -> Dict[str, Any]:
         if isinstance(value, bool):
             command += [option] if value else []
         elif value is not None:
-            command += [option, repr(value)]
+            command += [option, value if isinstance(value, str) else repr(value)]
     args = options.parse_args_and_arch(options.get_training_parser(), command)
     with warnings.catch_warnings():  # hydra's, about how fairseq calls it
         warnings.simplefilter("ignore")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fairseq_electra.checkpoint import HEADS as CLASS_HEADS
-from fairseq_electra.checkpoint import fingerprint, hash_names
+from fairseq_electra.checkpoint import MLM_HEAD, fingerprint, hash_names
 from fairseq_electra.conversion.checkpoint_file import (
     Checkpoint,
     find_data,
@@ -91,7 +91,15 @@ def export_hf(path: Path, folder: Path, data: Optional[Path]) -> List[str]:
         lines.append(export_head(head, source, folder / head))
         known.update(entry.ours for entry in encoder_entries(source))
     known.update(name for name in source.tensors if name.startswith(CLASS_HEADS))
-    unknown = sorted(set(source.tensors) - known - {"dictionary_fingerprint"})
+    first_stage = {name for name in source.tensors if name.startswith(MLM_HEAD)}
+    if not lines:
+        raise ValueError(
+            f"{path} has neither ELECTRA's networks nor a fine-tuned head: nothing was written "
+            "(of electra_mlm, fine-tune a checkpoint first)"
+        )
+    if first_stage:
+        lines.append(f"left out: {MLM_HEAD[:-1]}, which the first stage needs (--mlm-updates)")
+    unknown = sorted(set(source.tensors) - known - first_stage - {"dictionary_fingerprint"})
     if unknown:
         raise ValueError(f"{path}: unknown tensors {', '.join(unknown)}")
     return lines
@@ -206,6 +214,13 @@ def export_class_head(head: str, source: Source, folder: Path) -> str:
     prefix = f"{CLASS_HEADS}{head}.out_proj."
     weight, bias = source.tensors[prefix + "weight"], source.tensors[prefix + "bias"]
     classes, hidden = weight.shape
+    if str(source.cfg.pooling) != "first":
+        tensors = to_foreign(encoder_entries(source), source.tensors, HF)
+        write_folder(folder, describe_encoder(source, "ElectraModel"), tensors, source)
+        return (
+            f"{head}: ElectraModel, the encoder alone; the head is not written, because it reads "
+            "the mean of all tokens (--pooling mean), and ElectraForSequenceClassification <s>"
+        )
     if 2 * classes > hidden:
         return (
             f"{head}: not written; ElectraForSequenceClassification is the same function only for "

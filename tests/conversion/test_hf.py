@@ -7,6 +7,7 @@ pytest.importorskip("transformers", reason="needs the extra hf")
 
 from safetensors.torch import load_file
 from transformers import (
+    AutoModel,
     AutoTokenizer,
     ElectraForMaskedLM,
     ElectraForPreTraining,
@@ -20,6 +21,7 @@ from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterio
 from fairseq_electra.data.tokenizer import load_tokenizer
 from fairseq_electra.models.electra import ElectraModel
 from fairseq_electra.models.electra_config import ElectraConfig
+from fairseq_electra.models.electra_mlm import ElectraMaskedLM
 from foreign import SHAPES, TEXTS, VOCABULARY, make_pair, save
 from tiny import TINY, make_dictionary
 
@@ -224,6 +226,50 @@ def test_a_fine_tuned_head(build_model, tmp_path, capsys, classes):
     torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-5)
     if classes == 3:
         assert theirs.config.id2label == dict(enumerate(labels))
+
+
+def test_a_head_that_reads_the_mean_leaves_the_encoder(build_model, tmp_path, capsys):
+    model = build_model(pretrain=False, pooling="mean").eval()
+    model.register_classification_head("topic", 3)
+    data = tmp_path / "data"
+    (data / "input0").mkdir(parents=True)
+    (data / "input0/dict.txt").write_text("".join(f"w{word} 1\n" for word in range(40)))
+    cfg = ElectraConfig(**TINY, pooling="mean")
+    write_checkpoint(tmp_path / "c.pt", cfg, model.state_dict(), data)
+    main(["export-hf", str(tmp_path / "c.pt"), str(tmp_path / "hf")])
+    assert "topic: ElectraModel, the encoder alone" in capsys.readouterr().out
+    theirs = AutoModel.from_pretrained(tmp_path / "hf/topic").eval()
+    tokens = torch.tensor([[0, 5, 6, 7, 2]])
+    with torch.no_grad():
+        expected = theirs(tokens).last_hidden_state
+        torch.testing.assert_close(model(tokens)[0], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_head_of_the_first_stage_is_left_out_and_said(build_model, tmp_path, capsys):
+    """The pair is the same as without it."""
+    staged = build_model(mlm_updates=9, weight_init="local").state_dict()
+    usual = {name: staged[name] for name in staged if not name.startswith("mlm_head")}
+    printed = {}
+    for name, state in (("staged", staged), ("usual", usual)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "dict.txt").write_text("".join(f"w{word} 1\n" for word in range(40)))
+        write_checkpoint(folder / "c.pt", ElectraConfig(**TINY), state, folder)
+        main(["export-hf", str(folder / "c.pt"), str(folder / "hf")])
+        printed[name] = "left out: mlm_head" in capsys.readouterr().out
+    assert printed == {"staged": True, "usual": False}
+    for network in ("discriminator", "generator"):
+        folders = (tmp_path / name / "hf" / network for name in printed)
+        assert same_bits(*(folder / "model.safetensors" for folder in folders))
+
+
+def test_an_encoder_with_an_mlm_head_alone_is_refused(tmp_path):
+    torch.manual_seed(0)
+    model = ElectraMaskedLM(ElectraConfig(**TINY), make_dictionary())
+    (tmp_path / "dict.txt").write_text("".join(f"w{word} 1\n" for word in range(40)))
+    write_checkpoint(tmp_path / "c.pt", ElectraConfig(**TINY), model.state_dict(), tmp_path)
+    with pytest.raises(SystemExit, match="fine-tune a checkpoint first"):
+        main(["export-hf", str(tmp_path / "c.pt"), str(tmp_path / "hf")])
 
 
 def test_double_head_by_hand():

@@ -285,3 +285,20 @@ def test_weight_init_fan_in(build_model):
         # cut at two, a normal keeps 0.88 of its std
         assert weights.std() * weights.size(1) ** 0.5 == pytest.approx(0.88, rel=0.05), name
         assert usual[name].std() == pytest.approx(0.88 * 0.02, rel=0.05), name
+
+
+@pytest.mark.parametrize("attention", ["fused", "reference"])
+def test_a_head_reads_the_mean_of_the_tokens_but_padding(build_model, attention):
+    model = build_model(pretrain=False, pooling="mean", attention=attention).eval()
+    model.register_classification_head("topic", 3)
+    tokens = torch.tensor([[0, 5, 6, 7, 2], [0, 8, 2, 1, 1]])
+    logits, _ = model(tokens, classification_head_name="topic")
+    features = model(tokens[1:, :3])[0].mean(1)
+    expected = model.classification_heads["topic"].out_proj(features)
+    torch.testing.assert_close(logits[1:], expected, rtol=1e-4, atol=1e-5)
+    usual = build_model(pretrain=False).eval()
+    usual.register_classification_head("topic", 3)
+    usual.load_state_dict(model.state_dict())
+    logits, _ = usual(tokens, classification_head_name="topic")
+    expected = usual.classification_heads["topic"].out_proj(usual(tokens)[0][:, 0])
+    torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)

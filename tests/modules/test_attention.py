@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from fairseq_electra.modules.attention import SelfAttention
 from fairseq_electra.modules.layout import Layout, lay_out
@@ -50,3 +51,23 @@ def test_dropout_acts_on_the_weights_in_training_only():
         assert not torch.equal(module(x, layout), module(x, layout))
         module.eval()
         assert torch.equal(module(x, layout), module(x, layout))
+
+
+def test_gradients_in_bf16_on_the_cpu_take_the_plain_products(monkeypatch):
+    """torch's kernel is slow there, and there alone."""
+    calls = []
+    kernel = F.scaled_dot_product_attention
+    monkeypatch.setattr(
+        F, "scaled_dot_product_attention", lambda *a, **k: calls.append(1) or kernel(*a, **k)
+    )
+    module = SelfAttention(32, 4, dropout=0.0, impl="fused")
+    x, layout = torch.randn(12, 32), make_layout([6, 6], 6, packed=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = module(x, layout)
+        assert not calls
+        with torch.no_grad():
+            theirs = module(x, layout)
+        assert calls == [1]
+    module(x, layout)
+    assert calls == [1, 1]
+    torch.testing.assert_close(ours, theirs, rtol=0.02, atol=0.02)
