@@ -18,6 +18,7 @@ DOCUMENTS = (
     "docs/finetuning_sentences.md",
     "docs/performance.md",
     "docs/reliability.md",
+    "docs/small-runs.md",
     "docs/tagging.md",
 )
 

@@ -118,6 +118,7 @@ class ElectraCriterion(FairseqCriterion):
         if model.cfg.mlm_updates > 0:  # then 0: fairseq goes on printing a meter once it is there
             logging_output["mlm_loss"] = 0.0 if mlm_loss is None else mlm_loss.detach()
             logging_output["mlm_acc"] = counts.get("mlm_acc", 0)
+            logging_output["mlm_npicked"] = 0 if mlm_loss is None else sample["npicked"]
         # They outlive the batch, but a CUDA graph's results do not (`--compile reduce-overhead`).
         return loss, ntokens, {key: keep(value) for key, value in logging_output.items()}
 
@@ -136,7 +137,12 @@ class ElectraCriterion(FairseqCriterion):
         )
         metrics.log_scalar("disc_loss", total["disc_loss"] / max(ntokens, 1), ntokens, round=4)
         metrics.log_scalar("gen_loss", total["gen_loss"] / npicked, npicked, round=4)
-        for key in (*HITS, *(key for key in MASKED if key in logging_outputs[0])):
+        if "mlm_loss" in logging_outputs[0]:
+            count = sum(log["mlm_npicked"] for log in logging_outputs)  # 0: no part of a mean
+            for key in MASKED:
+                value = sum(log[key] for log in logging_outputs) / max(count, 1)
+                metrics.log_scalar(key, value, count, round=4)
+        for key in HITS:
             hits = sum(log.get(key, 0) for log in logging_outputs)
             metrics.log_scalar(key, hits / npicked, npicked, round=4)
         histogram = sum(log["disc_histogram"] for log in logging_outputs)

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+from fairseq.logging import metrics
 
 from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterionConfig
 from fairseq_electra.modules.heads import USUAL_LOG_ODDS
@@ -65,8 +66,8 @@ def test_the_second_stage_is_the_usual_one(build_model):
     )
     (loss, log), (other, plain) = step(staged, SWITCH), step(usual, SWITCH)
     assert torch.equal(loss, other)
-    assert log.keys() == plain.keys() | {"mlm_loss", "mlm_acc"}
-    assert log["mlm_loss"] == log["mlm_acc"] == 0
+    assert log.keys() == plain.keys() | {"mlm_loss", "mlm_acc", "mlm_npicked"}
+    assert log["mlm_loss"] == log["mlm_acc"] == log["mlm_npicked"] == 0
     for name, parameter in usual.named_parameters():
         torch.testing.assert_close(parameter.grad, staged.get_parameter(name).grad, msg=name)
 
@@ -84,6 +85,17 @@ def test_every_parameter_has_a_gradient_in_both_stages(build_model, num_updates,
         assert parameter.grad is not None, name
         if name != "embeddings.embed_token_types.weight":
             assert bool(parameter.grad.any()) != name.startswith(idle), name
+
+
+def test_an_interval_with_both_stages_has_the_first_ones_mean(build_model):
+    model = build_model(mlm_updates=SWITCH)
+    _, first = step(model, SWITCH - 1)
+    _, second = step(model, SWITCH)
+    with metrics.aggregate(new_root=True) as aggregator:
+        for log in (first, second):
+            ElectraCriterion.reduce_metrics([log])
+        found = aggregator.get_smoothed_values()
+    assert found["mlm_loss"] == pytest.approx(first["mlm_loss"].item() / 3, abs=1e-4)
 
 
 def test_the_discriminators_head_begins_with_the_usual_odds(build_model):
