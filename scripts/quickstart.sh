@@ -58,6 +58,7 @@ say "pre-training ELECTRA ($UPDATES updates) and RoBERTa (as many FLOPs), side b
 PRETRAINING=(
     "${ENCODER[@]}" --lr 2e-3 --batch-size 16 --warmup-updates $((UPDATES / 10))
     --log-interval 100 --validate-interval-updates $((UPDATES < 8 ? 1 : UPDATES / 8))
+    --batch-size-valid 64 --max-valid-steps 20 # of the held-out text, 80 000 tokens
     --no-save-optimizer-state
 )
 run_logged ELECTRA "gen_loss mlm_loss disc_loss disc_auc disc_auc_context disc_recall" \
