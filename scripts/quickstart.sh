@@ -97,5 +97,5 @@ say "comparing"
     "RoBERTa=$OUT/roberta+$OUT/swapped-words-RoBERTa+$OUT/library-RoBERTa" \
     "untrained=$OUT/swapped-words-untrained+$OUT/library-untrained"
 "$PYTHON" scripts/show_replacements.py "$OUT/electra/checkpoint_last.pt" \
-    --html "$OUT/replacements.html" > "$OUT/replacements.txt"
+    --html "$OUT/replacements.html" --force > "$OUT/replacements.txt"
 say "done: table.md, table.json, curves.png and replacements.html are in $OUT"

@@ -41,6 +41,13 @@ def load_state(path: Path, data: Optional[str]) -> Dict:
             f"{path} was trained with --task {task} and has no generator: name a checkpoint of "
             "ELECTRA pre-training (--task electra)"
         )
+    made = state["optimizer_history"][-1]["num_updates"]
+    first = getattr(state["cfg"]["model"], "mlm_updates", 0)
+    if made < first:
+        raise ValueError(
+            f"{path} has made {made} updates: its discriminator judges nothing before {first} "
+            "(--mlm-updates)"
+        )
     return state
 
 

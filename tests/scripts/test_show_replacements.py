@@ -395,6 +395,14 @@ def test_other_tasks_checkpoints_are_refused(edit_checkpoint, show, task):
         show(edit_checkpoint(_name=task))
 
 
+def test_a_first_stage_has_no_judgements_to_show(trained, show, tmp_path):
+    state = torch.load(trained[0], weights_only=False)
+    state["cfg"]["model"]["mlm_updates"] = 31
+    torch.save(state, tmp_path / "early.pt")
+    with pytest.raises(SystemExit, match=r"has made 30 updates.* before 31"):
+        show(tmp_path / "early.pt")
+
+
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", {"weight": torch.ones(2)}, [1]])
 def test_other_files_are_refused(show, tmp_path, content):
     path = tmp_path / "other.pt"
