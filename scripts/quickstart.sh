@@ -69,20 +69,27 @@ ELECTRA_UPDATES=$UPDATES run_logged RoBERTa "loss ppl" \
 wait -n
 wait -n
 
-finetune() {  # name, checkpoint
+find_swapped() {  # name, checkpoint
     EPOCHS=${EPOCHS:-3} run_logged "$1, swapped" "loss f1" "$OUT/swapped-words-$1" \
         scripts/finetune_tagging.sh "$OUT/swapped-words" "$OUT/swapped-words-$1" "$2" \
         --no-save --tokens-per-sample 64 --weight-init local "${ENCODER[@]}"
+}
+
+name_library() {  # name, checkpoint
     EPOCHS=${EPOCHS:-5} run_logged "$1, library" "loss accuracy" "$OUT/library-$1" \
         scripts/finetune.sh "$OUT/library" "$OUT/library-$1" "$2" \
         --no-save --pooling mean --weight-init local "${ENCODER[@]}"
 }
 
 say "fine-tuning both, and an encoder that was never pre-trained"
-finetune ELECTRA "$OUT/electra/checkpoint_last.pt" &
-finetune RoBERTa "$OUT/roberta/checkpoint_last.pt" &
-wait -n
-finetune untrained none &
+for task in find_swapped name_library; do
+    $task ELECTRA "$OUT/electra/checkpoint_last.pt" &
+    $task RoBERTa "$OUT/roberta/checkpoint_last.pt" &
+    wait -n
+    wait -n
+done
+find_swapped untrained none &
+name_library untrained none &
 wait -n
 wait -n
 

@@ -11,6 +11,7 @@ from fairseq.logging import metrics
 
 from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterionConfig
 from fairseq_electra.modules.heads import USUAL_LOG_ODDS
+from fairseq_electra.optim.layerwise import LayerwiseConfig, depth_of, make_groups
 from tiny import TINY_OPTIONS, USER_DIR, make_dictionary
 from tiny_runs import finish, launch
 
@@ -190,6 +191,16 @@ def test_the_head_is_dropped_where_it_is_of_no_use(build_model, caplog):
     state = dict(build_model().state_dict())
     staged.upgrade_state_dict_named(state, "")  # pre-trained without the option, goes on with it
     staged.load_state_dict(state)
+
+
+def test_layerwise_decay_gives_the_head_the_whole_rate(build_model):
+    model = build_model(mlm_updates=SWITCH)
+    assert {depth_of(parameter) for parameter in model.mlm_head.parameters()} == {0}
+    cfg = LayerwiseConfig(layerwise_lr_decay=0.5)
+    groups = make_groups(model.parameters(), 0.0, cfg)
+    shares = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
+    assert shares[id(model.mlm_head.bias)] == 1.0
+    assert shares[id(model.embeddings.embed_tokens.weight)] == 0.5**3
 
 
 @pytest.mark.parametrize("value", ["-1", "1.5"])
