@@ -117,7 +117,7 @@ def test_pretrain_finetune_and_compare(folder):
 def count_cost(*options):
     """Updates of electra_mlm for 3 of ELECTRA with 1 in the first stage, by flops.py."""
     command = [sys.executable, SCRIPTS / "flops.py", "--match-mlm", "--arch", "electra_tiny"]
-    command += ["--tokens-per-sample", 64, "--mask-prob", 0.15, "--updates", 3, "--mlm-updates", 1]
+    command += ["--tokens-per-sample", 64, "--mask-prob", 0.3, "--updates", 3, "--mlm-updates", 1]
     done = subprocess.run(
         [*map(str, (*command, *options))], capture_output=True, text=True, check=True
     )
