@@ -21,17 +21,9 @@ check_count EPOCHS "${EPOCHS:-3}"
 TASK=$1 SAVE_DIR=$2 CHECKPOINT=$3
 shift 3
 
-case ${MODEL:-electra} in
-    electra) ARCH=(--arch "electra_$SIZE") ;;
-    roberta) # its pairs are <s> a </s></s> b </s>, as fairseq's own recipe has them
-        ARCH=(
-            --arch roberta_layerwise --encoder-layers "$LAYERS" --encoder-embed-dim "$HIDDEN"
-            --encoder-ffn-embed-dim "$FFN" --encoder-attention-heads "$HEADS"
-            --separator-token 2
-        )
-        ;;
-    *) echo "MODEL must be electra or roberta, not '$MODEL'" >&2 && exit 2 ;;
-esac
+choose_model
+# a RoBERTa's pairs are <s> a </s></s> b </s>, as fairseq's own recipe has them
+[ "${MODEL:-electra}" = electra ] || ARCH+=(--separator-token 2)
 START=()
 if [ "$CHECKPOINT" != none ]; then
     [ -f "$CHECKPOINT" ] || { echo "no checkpoint '$CHECKPOINT'" >&2 && exit 2; }

@@ -20,16 +20,7 @@ check_count EPOCHS "${EPOCHS:-3}"
 TAGS=$1 SAVE_DIR=$2 CHECKPOINT=$3
 shift 3
 
-case ${MODEL:-electra} in
-    electra) ARCH=(--arch "electra_$SIZE") ;;
-    roberta)
-        ARCH=(
-            --arch roberta_layerwise --encoder-layers "$LAYERS" --encoder-embed-dim "$HIDDEN"
-            --encoder-ffn-embed-dim "$FFN" --encoder-attention-heads "$HEADS" --max-positions 512
-        )
-        ;;
-    *) echo "MODEL must be electra or roberta, not '$MODEL'" >&2 && exit 2 ;;
-esac
+choose_model
 START=()
 if [ "$CHECKPOINT" != none ]; then
     [ -f "$CHECKPOINT" ] || { echo "no checkpoint '$CHECKPOINT'" >&2 && exit 2; }

@@ -92,6 +92,20 @@ SAVING=(
     --validate-interval-updates 5000 --log-interval 100 --log-format simple
 )
 
+# Sets ARCH to the options of the model that MODEL names, for fine-tuning.
+choose_model() {
+    case ${MODEL:-electra} in
+        electra) ARCH=(--arch "electra_$SIZE") ;;
+        roberta)
+            ARCH=(
+                --arch roberta_layerwise --encoder-layers "$LAYERS" --encoder-embed-dim "$HIDDEN"
+                --encoder-ffn-embed-dim "$FFN" --encoder-attention-heads "$HEADS" --max-positions 512
+            )
+            ;;
+        *) echo "MODEL must be electra or roberta, not '$MODEL'" >&2 && exit 2 ;;
+    esac
+}
+
 # Sets UPDATES to those of another model, roberta or mlm, that cost as much as ELECTRA's, with the sizes
 # among its fairseq-train options: match_electra MODEL [options]
 match_electra() {

@@ -15,10 +15,15 @@ LARGEST_LOGIT = 16.0  # larger ones fall into the outermost bins
 TOKEN_BINS, LARGEST_TOKEN_LOGIT = 64, 8.0  # the same of the histogram by token, a quarter wide
 
 
+def find_bins(logits: Tensor, bins: int, largest: float) -> Tensor:
+    """The bin of each logit: so many of equal width from -largest to largest."""
+    scaled = (logits.detach().float() / largest + 1.0) * (bins / 2)
+    return scaled.long().clamp_(0, bins - 1)
+
+
 def count_logits(logits: Tensor, is_replaced: Tensor, is_token: Tensor) -> Tensor:
     """Histogram (2, BINS) float64 of the logits (B, T) of tokens that are not padding."""
-    scaled = (logits.detach().float() / LARGEST_LOGIT + 1.0) * (BINS / 2)
-    bins = scaled.long().clamp_(0, BINS - 1) + BINS * is_replaced.long()
+    bins = find_bins(logits, BINS, LARGEST_LOGIT) + BINS * is_replaced.long()
     counts = torch.zeros(2 * BINS, dtype=torch.float64, device=logits.device)
     return counts.scatter_add_(0, bins.flatten(), is_token.flatten().double()).view(2, BINS)
 
@@ -39,13 +44,14 @@ def compute_discriminator_metrics(histogram: Tensor) -> Dict[str, float]:
 def count_logits_by_token(
     logits: Tensor, is_replaced: Tensor, is_token: Tensor, tokens: Tensor, num_tokens: int
 ) -> Tensor:
-    """Histogram (2, V, TOKEN_BINS) float64 of the logits (B, T), by the tokens that are there."""
-    scaled = (logits.detach().float() / LARGEST_TOKEN_LOGIT + 1.0) * (TOKEN_BINS / 2)
-    rows = tokens + num_tokens * is_replaced.long()
-    bins = scaled.long().clamp_(0, TOKEN_BINS - 1) + TOKEN_BINS * rows
-    counts = torch.zeros(2 * num_tokens * TOKEN_BINS, dtype=torch.float64, device=logits.device)
-    counts.scatter_add_(0, bins.flatten(), is_token.flatten().double())
-    return counts.view(2, num_tokens, TOKEN_BINS)
+    """Histogram (2, V, TOKEN_BINS) float32 of the logits (B, T), by the tokens that are there.
+
+    Sparse, as fairseq-validate keeps those of all batches.
+    """
+    bins = find_bins(logits, TOKEN_BINS, LARGEST_TOKEN_LOGIT)
+    places = torch.stack([is_replaced.long(), tokens, bins])[:, is_token]
+    ones = torch.ones(places.size(1), device=logits.device)
+    return torch.sparse_coo_tensor(places, ones, (2, num_tokens, TOKEN_BINS)).coalesce()
 
 
 def compute_context_auc(histogram: Tensor) -> float:
@@ -53,17 +59,21 @@ def compute_context_auc(histogram: Tensor) -> float:
 
     The plain AUC flatters: early on the discriminator judges words by how frequent they are, which
     no context is needed for. Of that nothing is left here, and 0.5 is a guess.
+
+    Args:
+        histogram: (2, V, TOKEN_BINS), dense.
     """
-    histogram = histogram.cpu().double()
-    original, replaced = histogram[:, histogram.sum((0, 2)) > 0]  # (tokens seen, TOKEN_BINS)
-    both = original + replaced
+    histogram = histogram.to_sparse().cpu()
+    (label, token, bins), counts = histogram.indices(), histogram.values().double()
     width = 2 * LARGEST_TOKEN_LOGIT / TOKEN_BINS
-    logits = (torch.arange(TOKEN_BINS) + 0.5) * width - LARGEST_TOKEN_LOGIT
-    means = (both * logits).sum(1, keepdim=True) / both.sum(1, keepdim=True)
-    values, place = (logits - means).flatten().unique(return_inverse=True)
-    original = torch.zeros_like(values).scatter_add_(0, place, original.flatten())
-    replaced = torch.zeros_like(values).scatter_add_(0, place, replaced.flatten())
-    return _auc(original, replaced)
+    logits = (bins + 0.5) * width - LARGEST_TOKEN_LOGIT
+    sums, numbers = counts.new_zeros(2, histogram.size(1))
+    sums.scatter_add_(0, token, counts * logits)
+    numbers.scatter_add_(0, token, counts)
+    values, place = (logits - (sums / numbers)[token]).unique(return_inverse=True)
+    by_label = counts.new_zeros(2, len(values))
+    by_label.view(-1).scatter_add_(0, label * len(values) + place, counts)
+    return _auc(*by_label)
 
 
 def _auc(original: Tensor, replaced: Tensor) -> float:

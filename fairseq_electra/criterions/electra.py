@@ -29,6 +29,7 @@ HITS = ("masked_acc", "sampled_acc")
 MASKED = ("mlm_loss", "mlm_acc")  # of the discriminator's encoder, during --mlm-updates
 JUDGED = ("disc_acc", "disc_precision", "disc_recall", "disc_auc", "replaced")
 FEATURES = ("feature_mean", "feature_dims")  # held out
+HELD_OUT_SUMS = ("_features", "_disc_by_token")  # large
 
 
 @dataclass
@@ -154,8 +155,8 @@ class ElectraCriterion(FairseqCriterion):
             for key in FEATURES:
                 metrics.log_derived(key, read_features(key))
         if "disc_by_token" in logging_outputs[0]:
-            by_token = sum(log["disc_by_token"] for log in logging_outputs)
-            metrics.log_scalar_sum("_disc_by_token", by_token)
+            histogram = sum(log["disc_by_token"].to_dense() for log in logging_outputs)
+            metrics.log_scalar_sum("_disc_by_token", histogram)
             metrics.log_derived("disc_auc_context", read_context_auc)
 
     @staticmethod
@@ -176,7 +177,13 @@ def read_metrics(histogram: Tensor) -> Dict[str, float]:
 
 def read_features(key: str):
     """A function that reads one metric off the summed products among fairseq's meters."""
-    return lambda meters: round(compute_feature_metrics(meters["_features"].sum)[key], 4)
+    return lambda meters: round(read_feature_metrics(meters["_features"].sum)[key], 4)
+
+
+@functools.lru_cache(maxsize=1)
+def read_feature_metrics(sums: Tensor) -> Dict[str, float]:
+    """Both metrics of the summed products."""
+    return compute_feature_metrics(sums)
 
 
 def read_context_auc(meters) -> float:
@@ -227,13 +234,15 @@ def measure_held_out(output, is_token: Tensor, is_judged: Tensor) -> Dict[str, T
     """What only validation counts: whether the features are alive, and the context is read."""
     counts = {"features": sum_features(output.disc_features, is_token)}
     if output.disc_logits is not None:
-        counts["disc_by_token"] = count_logits_by_token(
+        by_token = count_logits_by_token(
             output.disc_logits,
             output.is_replaced,
             is_judged,
             output.corrupted_tokens,
             output.gen_logits.size(-1),
         )
+        is_summed = torch.distributed.is_initialized()  # by fairseq, over workers
+        counts["disc_by_token"] = by_token.to_dense() if is_summed else by_token
     return counts
 
 

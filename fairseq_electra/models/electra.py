@@ -6,7 +6,7 @@ the model is the discriminator's encoder with classification heads, and no gener
 """
 
 from contextlib import nullcontext
-from typing import Callable, Dict, NamedTuple, Optional
+from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
 import torch
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
@@ -252,9 +252,8 @@ class ElectraModel(BaseFairseqModel):
         """
         padding_mask = src_tokens.eq(self.pad_idx) if has_padding else None
         gen_targets = src_tokens.gather(1, picked)
-        masked = mask_tokens(src_tokens, picked, becomes_mask, self.mask_idx)
-        gen_logits = self.generator(
-            masked, token_types, padding_mask, picked, self.embeddings, places
+        masked, gen_logits = self.generate(
+            src_tokens, picked, becomes_mask, padding_mask, places, token_types
         )
         if sampled_tokens is None:
             sampled_tokens = self.sample(gen_logits, gen_targets, uniform)
@@ -290,9 +289,8 @@ class ElectraModel(BaseFairseqModel):
         The arguments are those of `pretrain`; what decides samples is not used.
         """
         padding_mask = src_tokens.eq(self.pad_idx) if has_padding else None
-        masked = mask_tokens(src_tokens, picked, becomes_mask, self.mask_idx)
-        gen_logits = self.generator(
-            masked, token_types, padding_mask, picked, self.embeddings, places
+        masked, gen_logits = self.generate(
+            src_tokens, picked, becomes_mask, padding_mask, places, token_types
         )
         features = self.encoder(self.embeddings(masked, token_types), padding_mask, places=places)
         features = reach(features, self.discriminator_head)
@@ -305,6 +303,14 @@ class ElectraModel(BaseFairseqModel):
                 gather_positions(features, picked), self.embeddings.embed_tokens.weight
             ),
         )
+
+    def generate(
+        self, src_tokens, picked, becomes_mask, padding_mask, places, token_types
+    ) -> Tuple[Tensor, Tensor]:
+        """Masked tokens (B, T), and the generator's logits (B, K, V) at the picked positions."""
+        masked = mask_tokens(src_tokens, picked, becomes_mask, self.mask_idx)
+        shared = self.embeddings
+        return masked, self.generator(masked, token_types, padding_mask, picked, shared, places)
 
     def sample(self, gen_logits: Tensor, gen_targets: Tensor, uniform: Tensor) -> Tensor:
         """Draw the replacements (B, K) from the generator's logits (B, K, V)."""

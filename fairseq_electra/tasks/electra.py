@@ -3,7 +3,6 @@
 Data, blocks and dictionary are those of fairseq's `masked_lm`; only what is picked differs.
 """
 
-import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List
@@ -12,30 +11,29 @@ from fairseq import utils
 from fairseq.data import data_utils
 from fairseq.dataclass import FairseqDataclass
 from fairseq.distributed import utils as distributed_utils
+from fairseq.logging import metrics
 from fairseq.tasks import register_task
 from fairseq.tasks.language_modeling import SAMPLE_BREAK_MODE_CHOICES, SHORTEN_METHOD_CHOICES
 from fairseq.tasks.masked_lm import MaskedLMTask
 from omegaconf import II, MISSING
 
-from fairseq_electra.criterions.electra import ElectraCriterion
+from fairseq_electra.criterions.electra import HELD_OUT_SUMS, ElectraCriterion
 from fairseq_electra.data.pick_dataset import PickDataset, max_picks
 from fairseq_electra.data.same_data import expect_data, note_data
 from fairseq_electra.data.sentence_pair_dataset import SentencePairDataset
 from fairseq_electra.data.shards import check_dictionaries
 from fairseq_electra.models.electra import ElectraModel
-from fairseq_electra.modules.compiling import choose_lengths
+from fairseq_electra.modules.compiling import choose_lengths, warn_once
 
 COLLAPSED_MEAN, BLIND_AUC = 0.9, 0.6  # a mean share above and a context AUC below
 COLLAPSED = (
-    "the discriminator's features have collapsed: their mean is {mean:.0%} of their squared norm "
-    "(feature_mean), and less each token's mean logit the AUC is {auc:.2f} (disc_auc_context), "
-    "where 0.5 is a guess. Such a run may learn nothing more. What prevents it in short trainings "
-    "of small models: --weight-init local, --mlm-updates for the first quarter, "
-    "--adam-bias-correction, a lower --lr (docs/small-runs.md)"
+    "the discriminator's features have collapsed: their mean is most of their squared norm "
+    f"(feature_mean above {COLLAPSED_MEAN}), and less each token's mean logit the AUC is near a "
+    f"guess (disc_auc_context below {BLIND_AUC}). Such a run may learn nothing more. What prevents "
+    "it in short trainings of small models: --weight-init local, --mlm-updates for the first "
+    "third, --adam-bias-correction, a lower --lr (docs/small-runs.md)"
 )
 PREPARE = "make it with scripts/prepare_data.sh or fairseq-preprocess --only-source"
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -84,7 +82,6 @@ class ElectraTask(MaskedLMTask):
     """Joint pre-training of generator and discriminator."""
 
     trains_generator = True  # ElectraModel.build_model asks for it
-    said_collapsed = False
     lengths = None  # that batches are padded to, if the model is compiled; read by load_dataset
 
     @classmethod
@@ -196,14 +193,19 @@ class ElectraTask(MaskedLMTask):
     def post_validate(self, model, stats: Dict, agg) -> None:
         """Warn, once, if a validation shows that the discriminator has collapsed.
 
+        And drop what was summed for it: fairseq keeps the sums of all validations in checkpoints.
+
         Args:
             stats: what fairseq logs of the validation.
         """
         mean, auc = stats.get("feature_mean", 0.0), stats.get("disc_auc_context", 1.0)
         is_first = distributed_utils.get_global_rank() == 0
-        if is_first and mean > COLLAPSED_MEAN and auc < BLIND_AUC and not self.said_collapsed:
-            self.said_collapsed = True
-            logger.warning(COLLAPSED.format(mean=mean, auc=auc))
+        if is_first and mean > COLLAPSED_MEAN and auc < BLIND_AUC:
+            warn_once(COLLAPSED)
+        for name in HELD_OUT_SUMS:
+            meter = metrics.get_meter("valid", name)
+            if meter is not None:
+                meter.reset()
 
     def begin_epoch(self, epoch: int, model) -> None:
         """Nothing to do; masked_lm's needs a model of fairseq main."""

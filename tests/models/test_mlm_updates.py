@@ -121,6 +121,8 @@ def test_a_run_shows_both_stages(data_bin, tmp_path, train_electra, run_command)
     assert float(first["valid_mlm_loss"]) > 0 and "valid_disc_auc_context" not in first
     assert float(last["valid_disc_auc_context"]) > 0
     assert 0 < float(last["valid_feature_mean"]) < 1 < float(last["valid_feature_dims"])
+    meters = torch.load(tmp_path / "checkpoint_last.pt")["extra_state"]["metrics"]["valid"]
+    assert max(torch.as_tensor(state.get("sum", 0)).numel() for *_, state in meters) <= 2 * 1024
     # fairseq-validate on the checkpoint says what the run's last validation did
     again = run_command(
         *(
