@@ -13,6 +13,7 @@ SCRIPT = ROOT / "scripts/watch_run.py"
 GROWING = """
 import sys
 kept = []
+print("started", flush=True)
 for line in sys.stdin:
     for step in range(20):
         kept.append(open(sys.argv[1] + f"/{step}.pt", "wb"))
@@ -48,6 +49,7 @@ def start():
 
 def test_what_grows_is_seen(tmp_path, start):
     process = start(GROWING, tmp_path)
+    assert process.stdout.readline() == "started\n"  # Python has closed what it read to start
     before = measure(process.pid, tmp_path)
     process.stdin.write("grow\n")
     process.stdin.flush()
