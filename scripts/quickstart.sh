@@ -5,7 +5,7 @@
 #
 #   scripts/quickstart.sh [OUT_DIR]        (default: runs/quickstart; what is there is not redone)
 #
-# UPDATES: of ELECTRA's pre-training (default 1500). EPOCHS: of each fine-tuning (default 3 on swapped
+# UPDATES: of ELECTRA's pre-training (default 1500). EPOCHS: of each fine-tuning (default 10 on swapped
 # words, 5 on libraries). SEED: of all runs (default 1).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -57,7 +57,7 @@ fi
 say "pre-training ELECTRA ($UPDATES updates) and RoBERTa (as many FLOPs), side by side"
 PRETRAINING=(
     "${ENCODER[@]}" --lr 2e-3 --batch-size 16 --warmup-updates $((UPDATES / 10))
-    --log-interval 100 --validate-interval-updates $((UPDATES < 8 ? 1 : UPDATES / 8))
+    --log-interval 100 --validate-interval-updates $((UPDATES < 6 ? 1 : UPDATES / 6))
     --batch-size-valid 64 --max-valid-steps 20 # of the held-out text, 80 000 tokens
     --no-save-optimizer-state
 )
@@ -70,9 +70,9 @@ wait -n
 wait -n
 
 find_swapped() {  # name, checkpoint
-    EPOCHS=${EPOCHS:-3} run_logged "$1, swapped" "loss f1" "$OUT/swapped-words-$1" \
+    EPOCHS=${EPOCHS:-10} BATCH=8 run_logged "$1, swapped" "loss f1" "$OUT/swapped-words-$1" \
         scripts/finetune_tagging.sh "$OUT/swapped-words" "$OUT/swapped-words-$1" "$2" \
-        --no-save --tokens-per-sample 64 --weight-init local "${ENCODER[@]}"
+        --no-save --tokens-per-sample 64 --lr 2e-4 --weight-init local "${ENCODER[@]}"
 }
 
 name_library() {  # name, checkpoint
