@@ -1,10 +1,10 @@
 """Measures what pre-trained encoders hold: how many directions are alive, what a probe reads off.
 
-In: pre-training checkpoints of ELECTRA or electra_mlm, as NAME=CHECKPOINT; NAME=untrained:CHECKPOINT
-is the encoder as that training began, with another seed. Out: JSON, by name, with feature_dims
-(effective dimensions) and feature_mean (share of the mean) of the last layer on held-out text, and
-with --probe the share of words whose tag a linear map of all layers gives. compare_runs.py
---features takes it.
+In: pre-training checkpoints of ELECTRA or electra_mlm, as NAME=CHECKPOINT, where
+NAME=untrained:CHECKPOINT is the encoder as that training began, with another seed. Out: JSON, by
+name, with feature_dims (effective dimensions) and feature_mean (share of the mean) of the last
+layer on held-out text, and with --probe the percent of words whose tag a linear map of all layers
+gives. compare_runs.py --features takes it.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def measure(model, task, sentences: int) -> Dict[str, float]:
 
 
 def probe(model, task, train: List[Sentence], test: List[Sentence]) -> float:
-    """Percent of the words of `test` whose tag a ridge classifier gives that learned from `train`."""
+    """Percent of the words of `test` whose tag a ridge classifier gives, fitted to `train`."""
     labels = sorted({tag for sentence in [*train, *test] for tag in sentence.tags})
     tokenizer = load_tokenizer(Path(task.cfg.data))
     parts = [

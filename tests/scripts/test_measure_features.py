@@ -21,7 +21,7 @@ def prepared(tmp_path_factory):
     (folder / "text.txt").write_text("\n\n".join(lines) + "\n")
     command = ["prepare_data.sh", str(folder / "bin"), str(folder / "text.txt"), "--workers", "1"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [*command, "--vocab-size", "80"])
+        patch.setattr(sys, "argv", [*command, "--vocab-size", "75"])
         prepare_data.main()
     return folder
 
