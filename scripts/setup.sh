@@ -33,7 +33,10 @@ if [ "$(cat "$STAMP" 2> /dev/null)" = "$WANTED" ]; then
 fi
 
 echo "setup: installing into $("$PYTHON" -c 'import sys; print(sys.prefix)'), about a minute on a fast connection"
-pip_install() { "$PYTHON" -m pip --disable-pip-version-check --no-input install --quiet "$@"; }
+# without compiling thousands of modules that are never imported: half of the time on a slow machine
+pip_install() {
+    "$PYTHON" -m pip --disable-pip-version-check --no-input install --quiet --no-compile "$@"
+}
 # torch first, alone: any looser requirement would take the newest build instead
 pip_install "$(grep '^torch==' scripts/requirements.txt)"
 pip_install --requirement scripts/requirements.txt
