@@ -48,11 +48,13 @@ if [ ! -d "$OUT/data-bin" ]; then
     scripts/prepare_data.sh --vocab-size 1000 --valid "$OUT/corpus/valid.txt" \
         --test "$OUT/corpus/test.txt" "$OUT/data-bin" "$OUT/corpus/train.txt"
 fi
-if [ ! -d "$OUT/swapped-words" ]; then
-    say "preparing two labelled tasks: swapped words, and which library a text is about"
-    scripts/prepare_tagging.sh "$OUT/swapped-words" "$OUT/data-bin" "$OUT/corpus/swapped"
-    scripts/prepare_task.sh --max-tokens 62 "$OUT/library" "$OUT/data-bin" "$OUT/corpus/library"
-fi
+say "preparing two labelled tasks: swapped words, and which library a text is about"
+[ -d "$OUT/swapped-words" ] ||
+    scripts/prepare_tagging.sh "$OUT/swapped-words" "$OUT/data-bin" "$OUT/corpus/swapped" &
+[ -d "$OUT/library" ] ||
+    scripts/prepare_task.sh --max-tokens 62 "$OUT/library" "$OUT/data-bin" "$OUT/corpus/library" &
+wait -n
+wait -n
 
 say "pre-training ELECTRA ($UPDATES updates) and RoBERTa (as many FLOPs), side by side"
 PRETRAINING=(
@@ -94,6 +96,9 @@ wait -n
 wait -n
 
 say "comparing"
+"$PYTHON" scripts/show_replacements.py "$OUT/electra/checkpoint_last.pt" \
+    --html "$OUT/replacements.html" --force > "$OUT/replacements.txt" &
+PAGE=$!
 "$PYTHON" scripts/measure_features.py "ELECTRA=$OUT/electra/checkpoint_last.pt" \
     "RoBERTa=$OUT/roberta/checkpoint_last.pt" \
     "untrained=untrained:$OUT/electra/checkpoint_last.pt" --out "$OUT/features.json"
@@ -103,6 +108,5 @@ say "comparing"
     "ELECTRA=$OUT/electra+$OUT/swapped-words-ELECTRA+$OUT/library-ELECTRA" \
     "RoBERTa=$OUT/roberta+$OUT/swapped-words-RoBERTa+$OUT/library-RoBERTa" \
     "untrained=$OUT/swapped-words-untrained+$OUT/library-untrained"
-"$PYTHON" scripts/show_replacements.py "$OUT/electra/checkpoint_last.pt" \
-    --html "$OUT/replacements.html" --force > "$OUT/replacements.txt"
+wait "$PAGE"
 say "done: table.md, table.json, curves.png and replacements.html are in $OUT"
