@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From nothing to a comparison in under ten minutes on two CPU cores: corpus, tokenizer, data, ELECTRA
+# From nothing to a comparison in about ten minutes on two CPU cores: corpus, tokenizer, data, ELECTRA
 # and RoBERTa (on the same encoder, with the same start) pre-trained for the same FLOPs, both and an
 # untrained encoder fine-tuned on two tasks, one table, one plot, and a page of replaced words.
 #
