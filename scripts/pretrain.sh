@@ -24,5 +24,5 @@ train "$DATA" --user-dir "$ROOT/fairseq_electra" --save-dir "$SAVE_DIR" \
     --optimizer electra_adam --lr "$LR" --clip-norm 1.0 \
     --lr-scheduler electra_decay --warmup-updates "$WARMUP" --max-update "$UPDATES" \
     --batch-size "$DEVICE_BATCH" --update-freq "$UPDATE_FREQ" --num-workers "$LOADERS" $DEVICE \
-    --precision "$PRECISION" --mlm-updates "$MLM_UPDATES" "${ENCODER_START[@]}" "${ELECTRA_START[@]}" \
-    "${SAVING[@]}" "$@"
+    --precision "$PRECISION" --mlm-updates "$MLM_UPDATES" "${ENCODER_START[@]}" "${GENERATOR[@]}" \
+    "${ELECTRA_START[@]}" "${SAVING[@]}" "$@"

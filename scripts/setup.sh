@@ -33,7 +33,7 @@ if [ "$(cat "$STAMP" 2> /dev/null)" = "$WANTED" ]; then
 fi
 
 echo "setup: installing into $("$PYTHON" -c 'import sys; print(sys.prefix)'), about a minute on a fast connection"
-# pip would compile all modules one after the other, a third of the time on a slow machine
+# pip would compile all modules one after the other
 pip_install() {
     "$PYTHON" -m pip --disable-pip-version-check --no-input install --quiet --no-compile "$@"
 }
@@ -44,7 +44,7 @@ pip_install --requirement scripts/requirements.txt
 # CUDA breaks `import transformers` beside a CPU-only torch
 pip_install --no-deps "$FAIRSEQ"
 pip_install --no-deps --no-build-isolation --editable .
-# on all cores, without transformers' 400 models; what cannot be compiled is not imported either
+# on all cores, without transformers' hundreds of models; what cannot be compiled is not imported either
 SITE=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 "$PYTHON" -W ignore -m compileall -q -j 0 -x 'transformers/models|/tests?/' "$SITE" &> /dev/null || true
 "$PYTHON" -c 'import fairseq_electra.compat as c; print("setup: ready,", c.describe_versions())' 2> /dev/null

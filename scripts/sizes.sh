@@ -2,6 +2,7 @@
 SIZE=${SIZE:-small}
 MASK_PROB=0.15 WARMUP=10000 FINETUNE_LAYER_DECAY=0.8
 ENCODER_START=() ELECTRA_START=() # options of pre-training: of encoders, and beside them of ELECTRA alone
+GENERATOR=() # what of its sizes is not the arch's
 MLM_SHARE=0 # one in so many of ELECTRA's updates is of its first stage (--mlm-updates); 0: none
 MOST_MLM=4000 # updates of that stage
 # SEQUENCE_MB: what a step keeps of a sequence for its backward pass, in bf16 on the CPU; for large
@@ -9,6 +10,7 @@ MOST_MLM=4000 # updates of that stage
 case $SIZE in
     tiny) # not the paper's: for one core, with what small runs learn by (docs/small-runs.md)
         LAYERS=4 HIDDEN=128 FFN=512 HEADS=2 TOKENS=64 BATCH=32 FINETUNE_LR=5e-4 SEQUENCE_MB=5
+        GENERATOR=(--generator-size 0.25)
         case ${BUDGET:-minutes} in # at about 10 000 tokens/s
             minutes) UPDATES=1500 WARMUP=150 FINETUNE_LAYER_DECAY=1 ;;
             hour) UPDATES=17500 WARMUP=500 ;;
@@ -114,7 +116,7 @@ match_electra() {
     choose_mlm_updates "$matched"
     UPDATES=$("$PYTHON" "$ROOT/scripts/flops.py" "--match-$model" --arch "electra_$SIZE" \
         --data "$DATA" --tokens-per-sample "$TOKENS" --mask-prob "$MASK_PROB" \
-        --updates "$matched" --mlm-updates "$MLM_UPDATES" -- ${ELECTRA_OPTIONS:-} "$@")
+        --updates "$matched" --mlm-updates "$MLM_UPDATES" -- "${GENERATOR[@]}" ${ELECTRA_OPTIONS:-} "$@")
     echo "RoBERTa: $UPDATES updates cost as much as ELECTRA's $matched" >&2
 }
 

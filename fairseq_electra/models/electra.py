@@ -382,7 +382,7 @@ def electra_tiny(args):
     args.encoder_ffn_embed_dim = getattr(args, "encoder_ffn_embed_dim", 512)
     args.encoder_attention_heads = getattr(args, "encoder_attention_heads", 2)
     args.embedding_size = getattr(args, "embedding_size", 128)
-    args.generator_size = getattr(args, "generator_size", 0.25)
+    args.generator_size = getattr(args, "generator_size", 0.5)
 
 
 @register_model_architecture("electra", "electra_small")
