@@ -1,5 +1,6 @@
 """Fixtures that several test files use: a dictionary, tiny models, a data-bin, fairseq runs."""
 
+import logging
 import sys
 from pathlib import Path
 
@@ -17,6 +18,13 @@ from tiny import TINY, TINY_OPTIONS, USER_DIR, make_dictionary
 def one_thread():
     """Tiny tensors do not gain from threads, and results do not depend on their number."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def logging_is_on():
+    """A command's main() may turn logging off for its process, which is the next tests' as well."""
+    yield
+    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture
