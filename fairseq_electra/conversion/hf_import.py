@@ -36,6 +36,7 @@ from fairseq_electra.conversion.networks import (
     fit_generator,
     list_shapes,
     read_arch,
+    refuse_arch,
     size_network,
 )
 from fairseq_electra.conversion.tokenizer_files import (
@@ -131,6 +132,7 @@ def choose_sizes(
     """Sizes of both networks from those that are given."""
     generator = networks.get(GENERATOR)
     if DISCRIMINATOR in networks:
+        refuse_arch(arch)
         cfg = ElectraConfig(**config_to_options(networks[DISCRIMINATOR].config))
     else:
         cfg = size_new_discriminator(generator, arch)

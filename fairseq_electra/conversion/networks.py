@@ -4,7 +4,7 @@ Also the sizes: those that a generator has, and those that the plugin gives it.
 """
 
 from argparse import Namespace
-from typing import Dict, List, NamedTuple, Set, Tuple
+from typing import Dict, List, NamedTuple, Optional, Set, Tuple
 
 import torch
 from fairseq.data import Dictionary
@@ -46,6 +46,14 @@ def read_arch(arch: str) -> ElectraConfig:
     args = Namespace()
     ARCH_CONFIG_REGISTRY[arch](args)
     return ElectraConfig(**{name: value for name, value in vars(args).items() if name in SIZES})
+
+
+def refuse_arch(arch: Optional[str]) -> None:
+    """ValueError for an --arch beside a discriminator, whose own sizes hold."""
+    if arch is not None:
+        raise ValueError(
+            f"--arch {arch} is for a generator alone: leave it out, a discriminator is given"
+        )
 
 
 def fit_generator(cfg: ElectraConfig, size: EncoderSize) -> None:

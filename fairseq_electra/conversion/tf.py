@@ -1,7 +1,8 @@
 """The authors' TensorFlow checkpoints to fairseq: `import-tf`, which needs the extra `tf`.
 
 They have no configuration: sizes come from the variables' shapes, and heads are 64 wide as the
-authors' always are, unless --heads says otherwise.
+authors' always are, unless --heads says otherwise. Where 64 does not divide the discriminator's
+hidden size, --heads must say it; a generator's heads follow the authors' rule at any size.
 """
 
 import re
@@ -26,6 +27,7 @@ from fairseq_electra.conversion.networks import (
     fit_generator,
     list_shapes,
     read_arch,
+    refuse_arch,
     size_network,
 )
 from fairseq_electra.conversion.tokenizer_files import read_wordpiece
@@ -92,8 +94,8 @@ def import_tf(
     """A whole model of a checkpoint and a BERT vocab.txt, and its tokenizer.
 
     Args:
-        heads: the discriminator's attention heads; None for 64 wide ones.
-        arch: sizes of the discriminator where there is none.
+        heads: the discriminator's attention heads; None for 64 wide ones, where those divide it.
+        arch: sizes of the discriminator where there is none, and only there.
         generator_size: of a new generator.
 
     Raises:
@@ -124,7 +126,8 @@ def import_tf(
     check_shapes(entries, variables, shapes, TF, where)
     tensors = to_ours(entries, variables, TF)
     reorder_words(tensors, foreign_rows(foreign.words, dictionary))
-    return complete(cfg, dictionary, tensors, describe_skipped(skipped)), foreign.tokenizer
+    notes = [*describe_heads(cfg, networks, heads), *describe_skipped(skipped)]
+    return complete(cfg, dictionary, tensors, notes), foreign.tokenizer
 
 
 def read_vocabulary(path: Path, cased: bool):
@@ -174,15 +177,27 @@ def choose_sizes(
     arch: Optional[str],
     generator_size: Optional[float],
 ) -> ElectraConfig:
-    """Sizes of both networks."""
+    """Sizes of both networks.
+
+    Raises:
+        ValueError: if the shapes and options leave a size open, or contradict each other.
+    """
     if DISCRIMINATOR in networks:
+        refuse_arch(arch)
         size = measure(variables, SCOPES[DISCRIMINATOR])
+        if heads is None and size.hidden % HEAD_WIDTH != 0:
+            raise ValueError(
+                f"the discriminator's hidden size is {size.hidden}, no multiple of {HEAD_WIDTH}: "
+                "say how many heads it has with --heads"
+            )
         cfg = ElectraConfig(
             encoder_layers=size.layers,
             encoder_embed_dim=size.hidden,
             encoder_ffn_embed_dim=size.ffn,
             encoder_attention_heads=heads or size.heads,
         )
+    elif heads is not None:
+        raise ValueError("--heads is for a discriminator, and the checkpoint has none")
     elif arch is None:
         raise ValueError("a generator alone does not say how large its discriminator is: --arch")
     else:
@@ -194,10 +209,18 @@ def choose_sizes(
         generator_encoder_size(cfg)  # refuses a share without whole heads
         return cfg
     size = measure(variables, SCOPES[GENERATOR])
-    cfg.encoder_layers = size.layers if arch else cfg.encoder_layers
+    if DISCRIMINATOR not in networks:
+        cfg.encoder_layers = size.layers
     cfg.untie_embeddings = "generator/embeddings/word_embeddings" in variables
     fit_generator(cfg, size)
     return cfg
+
+
+def describe_heads(cfg: ElectraConfig, networks: List[str], heads: Optional[int]) -> List[str]:
+    """A line on the heads that no shape tells, where they were not given."""
+    if heads is not None or DISCRIMINATOR not in networks:
+        return []
+    return [f"assumed: {cfg.encoder_attention_heads} heads, {HEAD_WIDTH} wide (--heads)"]
 
 
 def describe_skipped(names: List[str]) -> List[str]:
