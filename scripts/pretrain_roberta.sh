@@ -13,6 +13,7 @@ source "$(dirname "$0")/env.sh"
 source "$ROOT/scripts/sizes.sh"
 
 check_arguments "$@"
+fit_batch
 DATA=$1 SAVE_DIR=$2
 shift 2
 match_electra roberta "$@"

@@ -73,21 +73,36 @@ memory = torch.cuda.get_device_properties(0).total_memory if gpus else 0
 print(gpus, "bf16" if has_bf16 else "float32", memory >> 20)')"
 DEVICES=$((GPUS > 0 ? GPUS : 1))
 DEVICE=$([ "$GPUS" -gt 0 ] || echo --cpu)
-DEVICE_BATCH=${MICRO_BATCH:-$((BATCH / DEVICES))}
-if [ -z "${MICRO_BATCH:-}" ] && [ "$GPUS" -gt 0 ]; then # fairseq skips batches that do not fit
-    while [ $((DEVICE_BATCH * SEQUENCE_MB * 10)) -gt $((GPU_MB * 7)) ] && [ $((DEVICE_BATCH % 2)) -eq 0 ]; do
-        DEVICE_BATCH=$((DEVICE_BATCH / 2))
-    done
-fi
-UPDATE_FREQ=$((BATCH / (DEVICE_BATCH * DEVICES)))
-if [ $((DEVICE_BATCH * DEVICES * UPDATE_FREQ)) -ne "$BATCH" ]; then
-    echo "a batch of $BATCH does not divide into $DEVICES device(s) x MICRO_BATCH=$DEVICE_BATCH" >&2
-    exit 2
-fi
 # processes that load data, for each device: one makes about a million tokens a second
 CORES=$(getconf _NPROCESSORS_ONLN)
 LOADERS=$((GPUS > 0 ? CORES / DEVICES : 2))
 LOADERS=$((LOADERS < 1 ? 1 : LOADERS > 8 ? 8 : LOADERS))
+
+# Sets DEVICE_BATCH and UPDATE_FREQ so that an update has BATCH sequences, or as near to it as whole
+# batches of all devices come; a line says what it has then.
+fit_batch() {
+    local each=$(((BATCH + DEVICES / 2) / DEVICES)) most least total
+    each=$((each > 0 ? each : 1)) # of a device, in an update
+    if [ -n "${MICRO_BATCH:-}" ]; then
+        DEVICE_BATCH=$MICRO_BATCH
+        UPDATE_FREQ=$(((each + MICRO_BATCH / 2) / MICRO_BATCH))
+        UPDATE_FREQ=$((UPDATE_FREQ > 0 ? UPDATE_FREQ : 1))
+    else
+        most=$((GPUS > 0 ? GPU_MB * 7 / (SEQUENCE_MB * 10) : each)) # fairseq skips what does not fit
+        most=$((most < 1 ? 1 : most < each ? most : each))
+        least=$(((each + most - 1) / most))
+        UPDATE_FREQ=$least
+        while [ $((each % UPDATE_FREQ)) -ne 0 ] && [ "$UPDATE_FREQ" -lt $((least * 2)) ]; do
+            UPDATE_FREQ=$((UPDATE_FREQ + 1))
+        done
+        [ $((each % UPDATE_FREQ)) -eq 0 ] || UPDATE_FREQ=$least
+        DEVICE_BATCH=$(((each + UPDATE_FREQ / 2) / UPDATE_FREQ))
+        DEVICE_BATCH=$((DEVICE_BATCH > most ? most : DEVICE_BATCH))
+    fi
+    total=$((DEVICE_BATCH * DEVICES * UPDATE_FREQ))
+    [ "$total" -eq "$BATCH" ] ||
+        echo "a batch of $total sequences for $BATCH: $DEVICES device(s) x $DEVICE_BATCH x $UPDATE_FREQ" >&2
+}
 
 SAVING=(
     --save-interval-updates 5000 --keep-interval-updates 2 --no-epoch-checkpoints
