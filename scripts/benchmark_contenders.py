@@ -291,7 +291,8 @@ def build_hugging_face(setting: Setting, dictionary: Dictionary, attention: str)
     """transformers' two classes trained jointly, as its users do.
 
     One pair in float32 and under autocast. ElectraForMaskedLM makes logits of every position;
-    embeddings are shared; torch's fused AdamW.
+    embeddings are shared; torch's fused AdamW. Nothing is padded, so no mask is given: with one,
+    both look on the device whether it is all ones, and the discriminator's loss selects by it.
     """
     from transformers import ElectraForMaskedLM, ElectraForPreTraining
 
@@ -318,13 +319,11 @@ def build_hugging_face(setting: Setting, dictionary: Dictionary, attention: str)
         with mix(setting, dtype):
             masked = generator(
                 input_ids=tokens.masked_fill(is_picked, mask),
-                attention_mask=torch.ones_like(tokens),
                 labels=tokens.masked_fill(~is_picked, -100),
             )
             corrupted = replace(tokens, is_picked, masked.logits)
             judged = discriminator(
                 input_ids=corrupted,
-                attention_mask=torch.ones_like(tokens),
                 labels=corrupted.ne(tokens).long(),
             )
             loss = masked.loss + 50 * judged.loss

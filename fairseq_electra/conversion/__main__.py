@@ -91,7 +91,8 @@ def add_new_parts(parser: argparse.ArgumentParser, with_arch: bool = True) -> No
         "--generator-size",
         type=float,
         metavar="SHARE",
-        help="hidden size of a new generator as a share of the discriminator's (default: 1/3)",
+        help="hidden size of a new generator as a share of the discriminator's (default: the first "
+        "of 1/3, 1/4 and 1/2 that gives heads 64 wide)",
     )
     if with_arch:
         parser.add_argument(

@@ -50,7 +50,11 @@ from fairseq_electra.conversion.vocabulary import (
     reorder_words,
 )
 from fairseq_electra.data.tokenizer import RESERVED
-from fairseq_electra.models.electra_config import ElectraConfig, generator_encoder_size
+from fairseq_electra.models.electra_config import (
+    ElectraConfig,
+    generator_encoder_size,
+    usual_generator_size,
+)
 
 LM_TABLE = "generator_lm_head.weight"
 # Buffers of older versions, and the heads of fine-tuning, of which the encoder is taken.
@@ -137,7 +141,7 @@ def choose_sizes(
     else:
         cfg = size_new_discriminator(generator, arch)
     if generator is None:
-        cfg.generator_size = generator_size or cfg.generator_size
+        cfg.generator_size = generator_size or usual_generator_size(cfg.encoder_embed_dim)
         generator_encoder_size(cfg)  # refuses a share without whole heads
         return cfg
     fit_generator(cfg, encoder_size(generator.config))

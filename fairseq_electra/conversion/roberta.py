@@ -27,7 +27,7 @@ from fairseq_electra.conversion.networks import (
 )
 from fairseq_electra.conversion.vocabulary import load_dictionary
 from fairseq_electra.data.tokenizer import INFO_FILE, load_tokenizer
-from fairseq_electra.models.electra_config import ElectraConfig
+from fairseq_electra.models.electra_config import ElectraConfig, usual_generator_size
 
 # fairseq's names -> ours, also those from before 0.10 ("decoder", emb_layer_norm, in_proj).
 RENAMED = (
@@ -66,7 +66,7 @@ def import_roberta(path: Path, data: Optional[Path], generator_size: Optional[fl
     dictionary = load_dictionary(folder / "dict.txt")
     tensors, skipped = rename(checkpoint)
     cfg = read_sizes(checkpoint.model, tensors)
-    cfg.generator_size = generator_size or cfg.generator_size
+    cfg.generator_size = generator_size or usual_generator_size(cfg.encoder_embed_dim)
     check_sizes(cfg, path)
     check_tensors(tensors, list_shapes(cfg, dictionary), f"{path} with {folder}/dict.txt")
     tokenizer = load_tokenizer(folder) if (folder / INFO_FILE).is_file() else None

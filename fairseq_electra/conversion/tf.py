@@ -38,7 +38,12 @@ from fairseq_electra.conversion.vocabulary import (
     reorder_words,
 )
 from fairseq_electra.data.tokenizer import RESERVED
-from fairseq_electra.models.electra_config import HEAD_WIDTH, ElectraConfig, generator_encoder_size
+from fairseq_electra.models.electra_config import (
+    HEAD_WIDTH,
+    ElectraConfig,
+    generator_encoder_size,
+    usual_generator_size,
+)
 from fairseq_electra.modules.encoder import EncoderSize
 
 WORD_TABLE = "electra/embeddings/word_embeddings"
@@ -205,7 +210,7 @@ def choose_sizes(
     cfg.embedding_size = variables.shapes[WORD_TABLE][1]
     cfg.max_positions = variables.shapes["electra/embeddings/position_embeddings"][0]
     if GENERATOR not in networks:
-        cfg.generator_size = generator_size or cfg.generator_size
+        cfg.generator_size = generator_size or usual_generator_size(cfg.encoder_embed_dim)
         generator_encoder_size(cfg)  # refuses a share without whole heads
         return cfg
     size = measure(variables, SCOPES[GENERATOR])

@@ -16,6 +16,7 @@ PRECISIONS = ("float32", "bf16")
 WEIGHT_INITS = ("bert", "fan-in", "local")
 POOLINGS = ("first", "mean")
 HEAD_WIDTH = 64  # of the generator's attention heads (google-research/electra, pretrain)
+GENERATOR_SIZES = (1 / 3, 1 / 4, 1 / 2)  # base's, small's and large's, tiny's
 
 
 @dataclass
@@ -160,6 +161,17 @@ def _show(value) -> str:
 
 def _option(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+def usual_generator_size(hidden: int) -> float:
+    """A share for the generator of a discriminator of that hidden size.
+
+    It is the first of GENERATOR_SIZES that gives heads of HEAD_WIDTH, or the first of all. Of the
+    paper's sizes it is the paper's: small 1/4, base 1/3, large 1/4.
+    """
+    widths = ((size, round(hidden * size)) for size in GENERATOR_SIZES)
+    fitting = (size for size, width in widths if width > 0 and width % HEAD_WIDTH == 0)
+    return next(fitting, GENERATOR_SIZES[0])
 
 
 def generator_encoder_size(cfg: ElectraConfig) -> EncoderSize:

@@ -58,3 +58,11 @@ def test_arch_is_for_a_generator_alone():
     assert (alone.encoder_layers, alone.encoder_embed_dim) == (2, 768)
     with pytest.raises(ValueError, match="--heads is for a discriminator"):
         choose_sizes(variables, [GENERATOR], 4, "electra_base", None)
+
+
+def test_a_new_generator_is_as_the_papers():
+    for hidden, size in ((256, 1 / 4), (768, 1 / 3), (1024, 1 / 4)):
+        variables = make_variables(hidden, 64)
+        cfg = choose_sizes(variables, [DISCRIMINATOR], None, None, None)
+        assert cfg.generator_size == size
+    assert choose_sizes(variables, [DISCRIMINATOR], None, None, 0.5).generator_size == 0.5

@@ -12,6 +12,7 @@ from fairseq_electra.models.electra_config import (
     ElectraConfig,
     discriminator_encoder_size,
     generator_encoder_size,
+    usual_generator_size,
 )
 from tiny import make_dictionary
 
@@ -167,6 +168,19 @@ def test_a_generator_without_whole_heads_is_refused(embed_dim, size, heads):
     )
     with pytest.raises(ValueError, match="--generator-size"):
         generator_encoder_size(cfg)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "size", "generator"),
+    [
+        *((256, 1 / 4, 64), (768, 1 / 3, 256), (1024, 1 / 4, 256), (128, 1 / 2, 64)),
+        *((192, 1 / 3, 64), (512, 1 / 4, 128), (2, 1 / 3, 1), (96, 1 / 3, 32)),
+    ],
+)
+def test_a_new_generator_has_heads_of_64_where_a_share_gives_them(hidden, size, generator):
+    assert usual_generator_size(hidden) == size
+    cfg = ElectraConfig(encoder_embed_dim=hidden, generator_size=size)
+    assert generator_encoder_size(cfg).hidden == generator
 
 
 def test_a_generators_own_sizes_win_over_the_rule(build_model):
