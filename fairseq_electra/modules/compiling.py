@@ -1,15 +1,15 @@
-"""`--compile`: torch.compile's modes, and whether this machine can run them."""
+"""`--compile`: torch.compile's modes, and whether this machine can run them.
+
+torch's compiler is imported where it is used: that takes longer than all of fairseq.
+"""
 
 import functools
 import logging
 from typing import Callable, Iterable, List, Optional
 
 import torch
-import torch._dynamo
 from torch import nn
-from torch._inductor.cpp_builder import get_cpp_compiler
 from torch.utils._pytree import tree_map_only
-from torch.utils._triton import has_triton
 
 logger = logging.getLogger(__name__)
 
@@ -17,11 +17,6 @@ COMPILE_MODES = ("none", "default", "reduce-overhead", "max-autotune")
 GRAPH_MODES = ("reduce-overhead", "max-autotune")  # on a GPU they record CUDA graphs
 LENGTHS = 4  # that batches are padded to
 MOST_SHAPES = 64  # of batches, each compiled for itself: training, validation, with padding, ...
-TOO_MANY_SHAPES = tuple(
-    getattr(torch._dynamo.exc, name)
-    for name in ("FailOnRecompileLimitHit", "RecompileLimitExceeded")  # the second: torch 2.6
-    if hasattr(torch._dynamo.exc, name)
-)
 
 
 def choose_lengths(tokens_per_sample: int) -> List[int]:
@@ -32,9 +27,13 @@ def choose_lengths(tokens_per_sample: int) -> List[int]:
 def compile_obstacle(mode: str, device: torch.device) -> Optional[str]:
     """Why a mode cannot be used on a device; None if it can."""
     if device.type == "cuda":
+        from torch.utils._triton import has_triton
+
         return None if has_triton() else "triton, which it needs on a GPU, is not installed"
     if mode == "reduce-overhead":
         return "it records CUDA graphs, and the model is not on a GPU"
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
     try:
         get_cpp_compiler()
     except RuntimeError as error:
@@ -66,15 +65,19 @@ def compile_step(step: Callable, mode: str, device: torch.device) -> Callable:
         )
     if device.type == "cpu":
         warn_once("--compile was slower than the plain step on every CPU it was measured on")
+    from torch import _dynamo
+
+    names = ("FailOnRecompileLimitHit", "RecompileLimitExceeded")  # the second: torch 2.6
+    too_many = tuple(getattr(_dynamo.exc, name) for name in names if hasattr(_dynamo.exc, name))
     compiled = torch.compile(step, mode=mode, fullgraph=True, dynamic=False)
     keeps = device.type == "cuda" and mode in GRAPH_MODES
 
     @functools.wraps(step)
     def run(*args, **kwargs):
-        with torch._dynamo.config.patch(cache_size_limit=MOST_SHAPES):
+        with _dynamo.config.patch(cache_size_limit=MOST_SHAPES):
             try:
                 result = compiled(*args, **kwargs)
-            except TOO_MANY_SHAPES:
+            except too_many:
                 warn_once(
                     f"--compile: batches have more than {MOST_SHAPES} shapes; those that come "
                     "now are not compiled. --batch-size makes fewer than --max-tokens does"

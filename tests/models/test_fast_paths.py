@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import sys
 
 import pytest
 import torch
@@ -208,11 +209,18 @@ def test_a_compiled_step_on_the_cpu_is_warned_of_once(caplog):
         assert caplog.text.count("slower than the plain step") == 1
 
 
+def test_who_does_not_compile_does_not_import_the_compiler(run_command):
+    """It takes seconds, longer than fairseq."""
+    code = "import fairseq_cli.train, sys; was = 'torch._dynamo' in sys.modules; "
+    code += "import fairseq_electra; print('imported:', 'torch._dynamo' in sys.modules and not was)"
+    assert "imported: False" in run_command(sys.executable, "-c", code).output
+
+
 def test_compilation_without_a_compiler_is_refused(monkeypatch):
     def none():
         raise RuntimeError("no working C++ compiler found")
 
-    monkeypatch.setattr("fairseq_electra.modules.compiling.get_cpp_compiler", none)
+    monkeypatch.setattr("torch._inductor.cpp_builder.get_cpp_compiler", none)
     for mode in COMPILE_MODES[1:]:
         with pytest.raises(ValueError, match=r"Available: none$"):
             compile_step(len, mode, CPU)
