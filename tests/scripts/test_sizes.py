@@ -12,9 +12,9 @@ SIZES = Path(__file__).parents[2] / "scripts" / "sizes.sh"
 def fit_batch(tmp_path):
     """A function: what a device takes, how often, and what is told."""
 
-    def fit(size: str, gpus: int, gpu_mb: int, micro_batch: str = "", call: str = "fit_batch"):
+    def fit(size: str, gpus: int, gpu_mb: int, micro_batch="", call="fit_batch", precision="bf16"):
         python = tmp_path / "python"
-        python.write_text(f"#!/bin/sh\necho {gpus} bf16 {gpu_mb}\n")
+        python.write_text(f"#!/bin/sh\necho {gpus} {precision} {gpu_mb}\n")
         python.chmod(0o755)
         script = f'set -euo pipefail; source "{SIZES}"; {call}; echo "$DEVICE_BATCH $UPDATE_FREQ"'
         done = subprocess.run(
@@ -40,7 +40,11 @@ def fit_batch(tmp_path):
     ("size", "gpus", "gpu_mb", "micro_batch", "wanted"),
     [
         ("small", 0, 0, "", (128, 1)),
+        ("base", 0, 0, "", (256, 1)),
         ("small", 1, 80_000, "", (128, 1)),
+        ("base", 1, 81_000, "", (32, 8)),  # 63 fit
+        ("base", 8, 81_000, "", (32, 1)),
+        ("large", 8, 81_000, "", (16, 16)),  # 23 fit
         ("small", 8, 80_000, "", (16, 1)),
         ("small", 1, 2_000, "", (32, 4)),  # 48 fit
         ("base", 2, 16_000, "", (8, 16)),  # 12 fit
@@ -75,3 +79,9 @@ def test_devices_that_do_not_divide_it(fit_batch, gpus, gpu_mb, micro_batch, wan
 @pytest.mark.parametrize("gpus", [3, 5, 6, 7])
 def test_fine_tuning_which_uses_one_gpu_is_told_nothing(fit_batch, gpus):
     assert fit_batch("small", gpus, 80_000, call="DEVICE_BATCH=1 UPDATE_FREQ=1") == (1, 1, "")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "float32"])
+def test_the_precision_is_the_machines(fit_batch, precision):
+    show = f'fit_batch; test "$PRECISION" = {precision}'
+    assert fit_batch("small", 1, 16_000, call=show, precision=precision) == (128, 1, "")

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tiny import ROOT
-
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 SHORT = ("--max-update", 3, "--warmup-updates", 1, "--tokens-per-sample", 32, "--log-interval", 1)
 
@@ -202,27 +200,3 @@ def test_fine_tuning_without_its_checkpoint_is_refused(folder, tmp_path):
     )
     assert "no checkpoint" in done.stdout
     assert not (tmp_path / "save").exists()
-
-
-@pytest.mark.parametrize(
-    ("size", "machine", "settings"),
-    [
-        ("base", "1 bf16 81000", "32 8 bf16"),  # at 0.9 GB a sequence, 64 would take more than 70 %
-        ("base", "8 bf16 81000", "32 1 bf16"),
-        ("small", "1 bf16 81000", "128 1 bf16"),
-        ("large", "8 bf16 81000", "16 16 bf16"),
-        ("small", "1 float32 16000", "128 1 float32"),
-        ("base", "0 float32 0", "256 1 float32"),
-    ],
-)
-def test_a_batch_is_split_to_fit_the_gpu(tmp_path, size, machine, settings):
-    python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\necho {machine}\n")
-    python.chmod(0o755)
-    show = f"PYTHON={python}; SIZE={size}; source scripts/sizes.sh; "
-    show += "echo $DEVICE_BATCH $UPDATE_FREQ $PRECISION"
-    environment = {"PATH": os.environ["PATH"]}
-    done = subprocess.run(
-        ["bash", "-c", show], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == settings
