@@ -111,7 +111,6 @@ def main(argv=None) -> None:
     )
     parser.add_argument("--out", type=Path, help="file to write; else stdout")
     args = parser.parse_args(argv)
-    logging.disable(logging.WARNING)
     found = {}
     try:
         tagged = [read_conll(path)[: args.sentences] for path in args.probe or ()]
@@ -133,4 +132,5 @@ def main(argv=None) -> None:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)
     main()
