@@ -1,12 +1,12 @@
-"""Run fairseq's commands as a user does, each in a process of its own that is ready at once.
+"""Run commands as a user does, each in a process of its own that is ready at once.
 
 `start("fairseq_cli.train", ...)` returns while the command runs, so that a test can kill it;
-`run(...)` waits for any command. See command_server.py.
+`run(...)` waits for any command, `run_script(...)` for one of scripts/. Their Python processes
+come from python_server.py.
 """
 
 import atexit
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -16,33 +16,37 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+from python_client import Process
 from tiny import ROOT
 
-SERVED = "fairseq_cli."
 POLL = 0.01  # seconds
 
 
 class Command:
     """A fairseq command that was started: its `pid`, what it printed, how it ended."""
 
-    def __init__(self, output: Path):
-        self._output = output
-        self.pid = int(wait_for(lambda: read(f"{output}.pid"), 300))
+    def __init__(self, argv: list, environment: dict):
+        handle, path = tempfile.mkstemp(dir=python_folder(), suffix=".txt")
+        self._output = Path(path)
+        with Path(os.devnull).open() as nothing:
+            streams = (nothing.fileno(), handle, handle)
+            self._process = Process(argv, streams, environment, str(ROOT), session=True)
+        os.close(handle)
+        self.pid = self._process.pid
 
     @property
     def output(self) -> str:
         """What it has printed on both streams so far."""
-        return self._output.read_text(errors="replace") if self._output.exists() else ""
+        return self._output.read_text(errors="replace")
 
     def poll(self):
         """None while it runs, then its exit status; minus the signal if one ended it."""
-        status = read(f"{self._output}.status")
-        return None if status is None else int(status)
+        return self._process.poll()
 
     def wait(self, timeout: float = 300) -> int:
         """Its exit status; the command is killed if that takes longer than `timeout` seconds."""
         try:
-            return int(wait_for(lambda: read(f"{self._output}.status"), timeout))
+            return self._process.wait(timeout)
         except TimeoutError:
             self.send(signal.SIGKILL)
             raise TimeoutError(f"after {timeout} s: {self.output[-4000:]}") from None
@@ -51,13 +55,6 @@ class Command:
         """Send a signal to the process, or to it and its loader workers."""
         with contextlib.suppress(ProcessLookupError):  # it has ended
             (os.killpg if to_group else os.kill)(self.pid, number)
-
-
-def read(path: str):
-    try:
-        return Path(path).read_text()
-    except FileNotFoundError:
-        return None
 
 
 def wait_for(get, timeout: float):
@@ -73,62 +70,65 @@ def wait_for(get, timeout: float):
 
 def start(module: str, *arguments, **environment) -> Command:
     """Start `python -m module arguments`; keywords are environment variables."""
-    handle, output = tempfile.mkstemp(dir=outputs(), suffix=".txt")
-    os.close(handle)
-    request = {
-        "module": module,
-        "arguments": [str(argument) for argument in arguments],
-        "output": output,
-        "environment": {key: str(value) for key, value in environment.items()},
-    }
-    server().stdin.write(json.dumps(request) + "\n")
-    server().stdin.flush()
-    return Command(Path(output))
+    argv = ["-m", module, *map(str, arguments)]
+    return Command(argv, {**command_environment(), **{k: str(v) for k, v in environment.items()}})
 
 
-def server(running=[]) -> subprocess.Popen:  # noqa: B006 (one a test process)
-    """The server process, started at the first call."""
-    if not running:
-        script = Path(__file__).with_name("command_server.py")
-        command = [sys.executable, script]
-        environment = command_environment()
-        running.append(
-            subprocess.Popen(
-                command, stdin=subprocess.PIPE, env=environment, cwd=ROOT, text=True, bufsize=1
-            )
+def python_folder(started=[]) -> Path:  # noqa: B006 (one a test process)
+    """A folder with `bin/python`, as an environment has it, whose commands the server runs."""
+    if not started:
+        folder = tempfile.TemporaryDirectory(prefix="python-")
+        started.append(folder)
+        python = Path(folder.name) / "bin" / "python"
+        python.parent.mkdir()
+        client = Path(__file__).with_name("python_client.py")
+        python.write_text(f'#!/bin/sh\nexec {sys.executable} -IS {client} {sys.executable} "$@"\n')
+        python.chmod(0o755)
+        server = subprocess.Popen(
+            [sys.executable, client.with_name("python_server.py"), f"{folder.name}/socket"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+            cwd=ROOT,
         )
-        atexit.register(running[0].kill)
-    return running[0]
-
-
-def outputs(folder=[]) -> str:  # noqa: B006 (one a test process)
-    """The folder of what commands print."""
-    if not folder:
-        folder.append(tempfile.TemporaryDirectory(prefix="commands-"))
-    return folder[0].name
+        assert server.stdout.readline() == b"ready\n"
+        atexit.register(server.kill)
+    return Path(started[0].name)
 
 
 def command_environment(threads: int = 1) -> dict:
-    return {**os.environ, "OMP_NUM_THREADS": str(threads), "CUDA_VISIBLE_DEVICES": ""}
+    """The environment that the project's commands run in, with the server's Python."""
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "CUDA_VISIBLE_DEVICES": "",
+        "PYTHON_SERVER": f"{python_folder()}/socket",
+        "VIRTUAL_ENV": str(python_folder()),
+    }
 
 
-def run(*command, check=True, threads=1, timeout=300) -> SimpleNamespace:
-    """Run a command as a user does; `output` is what it printed on both streams."""
+def run(*command, check=True, threads=1, timeout=300, **environment) -> SimpleNamespace:
+    """Run a command as a user does; `output` is what it printed on both streams.
+
+    Keywords that are no option are environment variables.
+    """
     parts = [str(part) for part in command]
-    if parts[:2] == [sys.executable, "-m"] and parts[2].startswith(SERVED) and threads == 1:
-        started = start(parts[2], *parts[3:])
-        returncode, output = started.wait(timeout), started.output
-    else:
-        done = subprocess.run(
-            parts,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=command_environment(threads),
-            cwd=ROOT,
-            timeout=timeout,
-            check=False,
-        )
-        returncode, output = done.returncode, done.stdout
-    assert not check or returncode == 0, output[-4000:]
-    return SimpleNamespace(returncode=returncode, output=output)
+    if parts[0] == sys.executable:
+        parts[0] = str(python_folder() / "bin" / "python")
+    done = subprocess.run(
+        parts,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**command_environment(threads), **environment},
+        cwd=ROOT,
+        timeout=timeout,
+        check=False,
+    )
+    assert not check or done.returncode == 0, done.stdout[-4000:]
+    return SimpleNamespace(returncode=done.returncode, output=done.stdout)
+
+
+def run_script(name: str, *arguments, check=True, **environment) -> SimpleNamespace:
+    """Run a script of scripts/ as a user does: what it printed is `output`."""
+    return run(ROOT / "scripts" / name, *arguments, check=check, **environment)

@@ -75,6 +75,7 @@ def run_without(change: str, test: str) -> str:
     return done.stdout[-3000:]
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("change", FAILS_WITHOUT)
 def test_it_fails_without(change):
     output = run_without(change, FAILS_WITHOUT[change])
@@ -82,6 +83,7 @@ def test_it_fails_without(change):
     assert "error" not in output.splitlines()[-1], output
 
 
+@pytest.mark.campaign
 def test_the_harness_takes_only_what_is_named():
     """With another change left out the first of the tests above passes."""
     output = run_without("shorten_logged_tensors", FAILS_WITHOUT["allow_checkpoint_classes"])

@@ -25,7 +25,6 @@ def trained(data_bin, train_electra, tmp_path_factory):
     return checkpoint, folder / "hf"
 
 
-@pytest.mark.slow
 def test_a_trained_model_there_and_back_and_on(
     data_bin, trained, train_electra, run_command, tmp_path
 ):
@@ -62,7 +61,6 @@ def test_transformers_has_nothing_to_complain_of(trained):
         assert not any(info.values()), info
 
 
-@pytest.mark.slow
 def test_fine_tuning_starts_from_an_import(data_bin, trained, run_command, tmp_path):
     """fairseq's sentence_prediction takes the discriminator; its head comes out again."""
     _, hf = trained

@@ -140,7 +140,6 @@ def test_another_dictionary_is_refused(tmp_path):
     refuse(tmp_path, r"embeddings\.embed_tokens\.weight is 45 x 32, not 6 x 32")
 
 
-@pytest.mark.slow
 def test_a_trained_roberta_goes_on_as_electra(data_bin, train_electra, run_command, tmp_path):
     """Real commands: fairseq-train, import-roberta, fairseq-train."""
     sizes = ["--encoder-layers", 2, "--encoder-embed-dim", 32, "--encoder-ffn-embed-dim", 64]

@@ -27,7 +27,6 @@ CPU = torch.device("cpu")
 SETTING = Setting("tiny", 32, 4, CPU, 100, 0.1)
 
 
-@pytest.mark.slow
 def test_all_parts_at_the_tiny_size(run_command, tmp_path):
     parts = ["step", "growth", "padding", "optimizer", "train"]
     output = run_command(

@@ -6,13 +6,13 @@ logging interval, validation and epoch, repeated once for every epoch begun befo
 
 import json
 import math
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from matplotlib import pyplot
 
+from commands import run
 from compare_runs import main, split_spec
 from flops import main as flops_main
 from measure_runs import (
@@ -522,8 +522,7 @@ def test_command(tmp_path, electra, roberta):
     tuned = write_finetuning(tmp_path / "ft", 75)
     out = tmp_path / "out"
     command = [sys.executable, SCRIPT, f"E={electra}+{tuned}", f"R={roberta}", "--out", out]
-    run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr
-    assert run.stdout == (out / "table.md").read_text(encoding="utf-8")
-    assert run.stdout.splitlines()[0].split() == ["|", "|", "E", "|", "R", "|"]
+    printed = run(*command).output
+    assert printed == (out / "table.md").read_text(encoding="utf-8")
+    assert printed.splitlines()[0].split() == ["|", "|", "E", "|", "R", "|"]
     assert sorted(path.name for path in out.iterdir()) == ["curves.png", "table.json", "table.md"]

@@ -12,6 +12,7 @@ from sklearn.metrics import accuracy_score
 
 import finetune_glue
 import glue_files
+from commands import command_environment
 from fairseq_electra.data.tokenizer import BERT_SPECIALS, WordPieceTokenizer
 from predict_sentences import load_predictor, predict
 
@@ -54,13 +55,12 @@ def folder(tmp_path_factory):
 def settings(folder, monkeypatch):
     """The environment of a user, with runs that take seconds."""
     for name, value in {
+        **command_environment(),
         "GLUE_DIR": folder / "files",
         "DATA": folder / "bin",
         "SEEDS": "1",
         "EPOCHS": "4",
         "SIZE": "tiny",
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
     }.items():
         monkeypatch.setenv(name, str(value))
     return monkeypatch
@@ -91,7 +91,6 @@ def read_labels(path, column):
     return [line.split("\t")[column] for line in path.read_text().splitlines()[1:]]
 
 
-@pytest.mark.slow
 def test_two_tasks_from_files_to_a_table(folder, finetune):
     printed = finetune("all")
     out, files = folder / "out", folder / "files"
@@ -124,7 +123,6 @@ def last_validation(run_dir):
     ][-1]
 
 
-@pytest.mark.slow
 def test_what_is_done_is_not_redone_and_predicts_the_same(folder, finetune, settings):
     finetune("RTE")
     settings.setattr(finetune_glue, "train", None)  # would raise
@@ -134,7 +132,6 @@ def test_what_is_done_is_not_redone_and_predicts_the_same(folder, finetune, sett
     assert predict(predictor, "valid") == read_predictions(run_dir / "dev/RTE.tsv")
 
 
-@pytest.mark.slow
 def test_an_interrupted_run_goes_on_as_if_nothing_had_been(folder, finetune):
     finetune("RTE")
     task_bin, part, whole = folder / "out/RTE/bin", folder / "part", folder / "out/RTE/seed-1"
@@ -149,7 +146,6 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(folder, finetune):
         assert torch.equal(tensor, models[1][name]), name
 
 
-@pytest.mark.slow
 def test_a_checkpoint_of_another_dictionary_is_explained(folder, finetune, settings, tmp_path):
     finetune("RTE")
     words = [*BERT_SPECIALS, *TOOLS, *ANIMALS]

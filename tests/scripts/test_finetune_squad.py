@@ -1,37 +1,20 @@
 """The commands of docs/answers.md in a row, small: prepare, fine-tune, resume, predict."""
 
 import json
-import os
 import re
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from commands import run, run_script
 from squad_bin import list_qas, make_squad, make_tokenizer
-
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-
-
-def run_script(*command, check=True, **environment):
-    """Run a script of the project as a user does; what it printed."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
-        check=False,
-    )
-    assert not check or done.returncode == 0, done.stdout[-3000:]
-    return done.stdout
+from tiny import ROOT
 
 
 def finetune(*arguments, check=True, **environment):
-    return run_script(
-        SCRIPTS / "finetune_squad.sh", *arguments, check=check, SIZE="tiny", **environment
-    )
+    """What finetune_squad.sh printed."""
+    script = "finetune_squad.sh"
+    return run_script(script, *arguments, check=check, SIZE="tiny", **environment).output
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +26,11 @@ def folder(tmp_path_factory):
     for seed, (name, number) in enumerate((("train", 40), ("dev", 5))):
         (folder / f"{name}.json").write_text(json.dumps(make_squad(number, seed, words=5)))
     files = (folder / "train.json", folder / "dev.json")
-    script = SCRIPTS / "prepare_squad.sh"
-    printed = run_script(script, folder / "squad", folder / "data", *files)
+    printed = run_script("prepare_squad.sh", folder / "squad", folder / "data", *files).output
     assert "train.json: SQuAD 1.1, 40 questions, 40 windows\n" in printed
     return folder
 
 
-@pytest.mark.slow
 def test_finetune_resume_and_predict(folder):
     """An epoch of two updates; two epochs of the same folder go on from there."""
     arguments = (folder / "squad", folder / "save", "none", "--tokens-per-sample", 70)
@@ -58,14 +39,15 @@ def test_finetune_resume_and_predict(folder):
     assert re.search(r"Loaded checkpoint .*save/checkpoint_last.pt \(epoch 2 @ 2 updates", printed)
     assert "num_updates 4 " in printed
     out = folder / "out.json"
-    command = (sys.executable, SCRIPTS / "predict_answers.py", folder / "save/checkpoint_last.pt")
-    printed = run_script(*command, folder / "dev.json", "--out", out)
-    assert re.search(r"^5 questions, 5 windows\nexact_match +[\d.]+\nf1 +[\d.]+\n$", printed)
+    script = ROOT / "scripts" / "predict_answers.py"
+    checkpoint = folder / "save" / "checkpoint_last.pt"
+    done = run(sys.executable, script, checkpoint, folder / "dev.json", "--out", out)
+    result = r"^5 questions, 5 windows\nexact_match +[\d.]+\nf1 +[\d.]+\n$"
+    assert re.search(result, done.output)
     ids = [qa["id"] for qa in list_qas(json.loads((folder / "dev.json").read_text()))]
     assert list(json.loads(out.read_text())) == ids
 
 
-@pytest.mark.slow
 def test_what_is_missing_is_named(folder, tmp_path):
     assert "usage: SIZE=small" in finetune(check=False)
     printed = finetune(tmp_path, tmp_path / "save", "none", check=False)

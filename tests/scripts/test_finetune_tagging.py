@@ -1,37 +1,21 @@
 """The commands of docs/tagging.md in a row, small: prepare, fine-tune, resume, predict."""
 
-import os
 import re
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from commands import run, run_script
 from fairseq_electra.data.conll import format_conll, read_conll
 from tagging_bin import make_sentences, make_tokenizer
-
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-
-
-def run_script(*command, check=True, **environment):
-    """Run a script of the project as a user does; what it printed."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
-        check=False,
-    )
-    assert not check or done.returncode == 0, done.stdout[-3000:]
-    return done.stdout
+from tiny import ROOT
 
 
 def finetune(*arguments, check=True, **environment):
-    command = (SCRIPTS / "finetune_tagging.sh", *arguments)
-    return run_script(*command, check=check, SIZE="tiny", **environment)
+    """What finetune_tagging.sh printed."""
+    script = "finetune_tagging.sh"
+    return run_script(script, *arguments, check=check, SIZE="tiny", **environment).output
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +26,13 @@ def folder(tmp_path_factory):
         (folder / name).mkdir()
     make_tokenizer().save(folder / "data")
     (folder / "conll" / "train.txt").write_text(format_conll(make_sentences(70, seed=1)))
-    script = SCRIPTS / "prepare_tagging.sh"
-    printed = run_script(script, folder / "tags", folder / "data", folder / "conll")
-    assert "train 63 (train.txt), valid 7 (every 10th of train.txt) sentences; 5 tags" in printed
+    folders = (folder / "tags", folder / "data", folder / "conll")
+    done = run_script("prepare_tagging.sh", *folders)
+    assert "train 63 (train.txt), valid 7 (every 10th of train.txt) sentences" in done.output
+    assert "; 5 tags" in done.output
     return folder
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("model", ["electra", "roberta"])
 def test_finetune_resume_and_predict(folder, tmp_path, model):
     """Two epochs of two updates; four epochs of the same folder go on from there."""
@@ -62,11 +46,11 @@ def test_finetune_resume_and_predict(folder, tmp_path, model):
     assert "num_updates 8" in printed
     command = (
         sys.executable,
-        SCRIPTS / "predict_tags.py",
+        ROOT / "scripts" / "predict_tags.py",
         tmp_path / "save" / "checkpoint_best.pt",
     )
     out = tmp_path / "out.txt"
-    printed = run_script(*command, folder / "conll" / "train.txt", "--out", out)
+    printed = run(*command, folder / "conll" / "train.txt", "--out", out).output
     assert "micro avg" in printed
     given = read_conll(folder / "conll" / "train.txt")
     assert [each.words for each in read_conll(out)] == [each.words for each in given]
@@ -95,7 +79,6 @@ def test_settings_that_do_not_exist_are_named(folder, tmp_path, name, value, mes
     assert not (tmp_path / "save").exists()
 
 
-@pytest.mark.slow
 def test_tags_that_mark_no_entities_have_an_accuracy(folder, tmp_path):
     """The script's rule for the best checkpoint is that of criterions/entity_counts.py."""
     tags = shutil.copytree(folder / "tags", tmp_path / "tags")

@@ -1,7 +1,6 @@
 """count_flops.py against hand-made counts and the figures of paper and recipe; flops.py as run."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from commands import run
 from count_flops import (
     PAPER,
     TransformerSize,
@@ -297,5 +297,4 @@ def test_bad_options_are_named(options, message, capsys):
 
 def test_match_roberta_prints_the_number_alone():
     command = [sys.executable, str(SCRIPT), "--match-roberta", "--arch", "electra_small"]
-    run = subprocess.run([*command, "--updates", "1000000"], capture_output=True, text=True)
-    assert run.stdout == "1026315\n", run.stderr
+    assert run(*command, "--updates", 1_000_000).output == "1026315\n"

@@ -177,7 +177,6 @@ def test_a_killed_run_leaves_no_data_bin_and_does_not_block_the_next(tmp_path, r
     assert len(read_split(tmp_path / "bin", "train")) == 198
 
 
-@pytest.mark.slow
 def test_the_shell_command(tmp_path, raw, vocab):
     command = [SCRIPT, "--vocab", vocab, tmp_path / "bin", raw, "--workers", "2"]
     env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -171,15 +171,12 @@ def inputs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
 def test_text_in_and_a_curve_out(inputs, tmp_path, monkeypatch):
     for name, value in {
         "SIZE": "tiny",
         "SEEDS": "1",
         "EPOCHS": "1",
         "GLUE_DIR": str(inputs / "glue"),
-        "CUDA_VISIBLE_DEVICES": "",
-        "OMP_NUM_THREADS": "1",
     }.items():
         monkeypatch.setenv(name, value)
     command = [str(tmp_path / "out"), str(inputs / "text.txt"), "--vocab-size", "80"]

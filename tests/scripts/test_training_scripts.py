@@ -1,31 +1,17 @@
 """The README's shell commands in a row, small: data, both models, fine-tuning, table."""
 
 import json
-import os
 import random
 import shutil
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+from commands import run, run_script
+from tiny import ROOT
+
+SCRIPTS = ROOT / "scripts"
 SHORT = ("--max-update", 3, "--warmup-updates", 1, "--tokens-per-sample", 32, "--log-interval", 1)
-
-
-def run_script(name, *arguments, check=True, **environment):
-    """Run a script of the project as a user does."""
-    done = subprocess.run(
-        [str(SCRIPTS / name), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
-        check=False,
-    )
-    assert not check or done.returncode == 0, done.stdout[-3000:]
-    return done
 
 
 def write_documents(path, number, rng):
@@ -73,7 +59,7 @@ def test_pretrain_finetune_and_compare(folder):
         **tiny,
         ELECTRA_UPDATES="3",
     )
-    assert "RoBERTa: 3 updates cost as much as ELECTRA's 3" in done.stdout
+    assert "RoBERTa: 3 updates cost as much as ELECTRA's 3" in done.output
     done = run_script(
         *("pretrain_mlm.sh", folder / "bin", folder / "mlm", "--weight-init", "local"),
         *("--log-interval", 1, "--warmup-updates", 1, "--encoder-layers", 2),
@@ -83,7 +69,7 @@ def test_pretrain_finetune_and_compare(folder):
         ELECTRA_OPTIONS="--generator-size 1",
     )
     cost = count_cost("--data", folder / "bin", "--encoder-layers", 2, "--generator-size", 1)
-    assert f"RoBERTa: {cost} updates cost as much as ELECTRA's 3" in done.stdout
+    assert f"RoBERTa: {cost} updates cost as much as ELECTRA's 3" in done.output
     assert cost > 5  # a generator as large as the encoder
     for name in ("electra", "roberta", "mlm"):
         model = "roberta" if name == "roberta" else "electra"
@@ -99,10 +85,7 @@ def test_pretrain_finetune_and_compare(folder):
         f"{name}={folder / name}+{folder / ('tuned-' + name)}"
         for name in ("electra", "roberta", "mlm")
     ]
-    subprocess.run(
-        [*(sys.executable, SCRIPTS / "compare_runs.py", "--out", folder / "out"), *names],
-        check=True,
-    )
+    run(*(sys.executable, SCRIPTS / "compare_runs.py", "--out", folder / "out"), *names)
     table = json.loads((folder / "out" / "table.json").read_text())
     rows = {row["model"]: row for row in table["rows"]}
     assert list(rows) == ["electra", "roberta", "mlm"]
@@ -116,10 +99,7 @@ def count_cost(*options):
     """Updates of electra_mlm for 3 of ELECTRA with 1 in the first stage, by flops.py."""
     command = [sys.executable, SCRIPTS / "flops.py", "--match-mlm", "--arch", "electra_tiny"]
     command += ["--tokens-per-sample", 64, "--mask-prob", 0.3, "--updates", 3, "--mlm-updates", 1]
-    done = subprocess.run(
-        [*map(str, (*command, *options))], capture_output=True, text=True, check=True
-    )
-    return int(done.stdout)
+    return int(run(*command, *options).output)
 
 
 def test_fine_tuning_learns_from_scratch(folder):
@@ -130,7 +110,7 @@ def test_fine_tuning_learns_from_scratch(folder):
     )
     accuracies = [
         float(line.split("accuracy ")[1].split(" ")[0])
-        for line in done.stdout.splitlines()
+        for line in done.output.splitlines()
         if "| valid |" in line
     ]
     assert max(accuracies) > 80
@@ -142,17 +122,17 @@ def test_fine_tuning_learns_from_scratch(folder):
 def test_a_script_without_data_says_what_it_needs(script, tmp_path):
     done = run_script(script, check=False)
     assert done.returncode == 2
-    assert "usage: SIZE=small" in done.stdout
+    assert "usage: SIZE=small" in done.output
     done = run_script(script, tmp_path / "none", tmp_path / "save", "none", check=False)
     assert done.returncode == 2
-    assert "scripts/prepare_" in done.stdout
+    assert "scripts/prepare_" in done.output
     assert not (tmp_path / "save").exists()
 
 
 def test_sizes_and_batches_that_do_not_exist_are_named(folder, tmp_path):
     arguments = ("pretrain.sh", folder / "bin", tmp_path / "save")
     done = run_script(*arguments, check=False, SIZE="huge")
-    assert "SIZE must be tiny, small, base or large, not 'huge'" in done.stdout
+    assert "SIZE must be tiny, small, base or large, not 'huge'" in done.output
     assert not (tmp_path / "save").exists()
 
 
@@ -165,12 +145,12 @@ def test_batches_that_are_no_number_are_named(folder, tmp_path, value):
         MICRO_BATCH=value,
     )
     assert done.returncode == 2
-    assert done.stdout == f"MICRO_BATCH must be a whole number from 1 on, not '{value}'\n"
+    assert done.output == f"MICRO_BATCH must be a whole number from 1 on, not '{value}'\n"
     for name in ("BATCH", "EPOCHS"):
         arguments = ("finetune.sh", folder / "task-bin", tmp_path / "save", "none")
         done = run_script(*arguments, check=False, **{name: value})
         assert done.returncode == 2
-        assert done.stdout == f"{name} must be a whole number from 1 on, not '{value}'\n"
+        assert done.output == f"{name} must be a whole number from 1 on, not '{value}'\n"
     assert not (tmp_path / "save").exists()
 
 
@@ -188,7 +168,7 @@ def test_fine_tuning_on_damaged_texts_names_the_file(folder, tmp_path, part, dam
         "finetune.sh", tmp_path / "task-bin", tmp_path / "save", "none", check=False, SIZE="tiny"
     )
     assert done.returncode != 0
-    last = done.stdout.splitlines()[-1]
+    last = done.output.splitlines()[-1]
     said = f"{path} " if damage == "cut" else f"no {path.name} in {path.parent}; make it with"
     assert last.startswith(f"finetune.sh: {said}"), last
     assert not (tmp_path / "save").exists()
@@ -198,5 +178,5 @@ def test_fine_tuning_without_its_checkpoint_is_refused(folder, tmp_path):
     done = run_script(
         *("finetune.sh", folder / "task-bin", tmp_path / "save", tmp_path / "gone.pt"), check=False
     )
-    assert "no checkpoint" in done.stdout
+    assert "no checkpoint" in done.output
     assert not (tmp_path / "save").exists()

@@ -66,7 +66,6 @@ def predict(capsys, *arguments):
     return capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_a_small_set_is_learnt_and_predicted(trained, squad_bin, tmp_path, capsys):
     """The training set itself; the numbers printed follow from the files written."""
     names = [tmp_path / f"{name}.json" for name in ("texts", "na", "nbest")]
@@ -89,7 +88,6 @@ def test_a_small_set_is_learnt_and_predicted(trained, squad_bin, tmp_path, capsy
         assert sum(answer["probability"] for answer in answers) == pytest.approx(1)
 
 
-@pytest.mark.slow
 def test_a_loaded_checkpoint_predicts_the_same_and_a_threshold_empties(
     trained, squad_bin, tmp_path, capsys
 ):
@@ -108,7 +106,6 @@ def test_a_loaded_checkpoint_predicts_the_same_and_a_threshold_empties(
     assert "exists already" in predict(capsys, checkpoint, valid, "--out", out)
 
 
-@pytest.mark.slow
 def test_validation_s_loss_is_that_of_the_loaded_model(trained, squad_bin):
     """The last validation's numbers again, from the checkpoint, one window at a time."""
     *_, line = re.findall(r"\| valid \| (\{.*\})", trained[1])
@@ -126,7 +123,6 @@ def test_validation_s_loss_is_that_of_the_loaded_model(trained, squad_bin):
     assert during["valid_start_loss"] == pytest.approx(sum(losses) / len(losses), abs=1e-3)
 
 
-@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_weights(trained, train, tmp_path):
     """Stopped after 75 of 150 updates; dropout is on."""
     train(tmp_path, "--save-interval-updates", 75)
@@ -139,7 +135,6 @@ def test_a_resumed_run_ends_with_the_same_weights(trained, train, tmp_path):
     assert all(torch.equal(once[name], twice[name]) for name in once)
 
 
-@pytest.mark.slow
 def test_a_checkpoint_with_another_dictionary_is_refused(train, trained, squad_bin, tmp_path):
     other = tmp_path / "bin"
     shutil.copytree(squad_bin, other)

@@ -51,7 +51,6 @@ def last_metric(output, name):
     return float(line.split(f"| {name} ")[1].split()[0])
 
 
-@pytest.mark.slow
 def test_ranking(run_command, checkpoint, tmp_path):
     """Of two options the one whose word is in the question is right."""
     rng = random.Random(2)
@@ -87,7 +86,6 @@ def write_regression(folder, count, labels_of):
     return labels
 
 
-@pytest.mark.slow
 def test_regression_reports_correlations(run_command, checkpoint, tmp_path):
     labels = write_regression(tmp_path, 20, lambda row: row.count("w0") / 4)
     (tmp_path / "label").mkdir()
@@ -102,7 +100,6 @@ def test_regression_reports_correlations(run_command, checkpoint, tmp_path):
         assert last_metric(done.output, name) > 80, name
 
 
-@pytest.mark.slow
 def test_classes_report_what_is_asked_and_too_few_are_refused(run_command, checkpoint, tmp_path):
     labels = write_regression(tmp_path, 20, lambda row: int(row[0] == "w0"))
     pieces = tmp_path / "label.pieces"
@@ -127,7 +124,6 @@ def test_classes_report_what_is_asked_and_too_few_are_refused(run_command, check
     assert f"--num-classes 1, but {tmp_path / 'label' / 'dict.txt'} has 2 labels" in done.output
 
 
-@pytest.mark.slow
 def test_predicting_with_a_checkpoint_of_pre_training_is_refused(checkpoint, tmp_path):
     with pytest.raises(ValueError, match="was trained with --task electra, not sentence"):
         load_predictor(checkpoint, tmp_path)

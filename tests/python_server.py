@@ -1,0 +1,118 @@
+"""A Python that is ready at once: it has fairseq imported, and forks a child for each command.
+
+Importing torch and fairseq takes seconds, and the tests run Python some thousand times. They ask
+this process for it: directly, by `tests/commands.py`, or by the stand-in for `python` that the
+project's shell scripts find there (`python_client.py`).
+
+A client sends a line of JSON (`argv` as Python's command line has it, `cwd`, `env`, `session`)
+with its standard streams, and gets the child's pid. It may send signals, a number a line, and gets
+the exit status at the end, negative if a signal ended it. The child is killed when its client ends.
+"""
+
+import importlib
+import json
+import os
+import random
+import runpy
+import select
+import signal
+import socket
+import sys
+import warnings
+from contextlib import suppress
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+MODULES = ("fairseq_cli.train", "fairseq_cli.preprocess", "torch._dynamo", "fairseq_electra")
+
+
+def serve(listening: socket.socket) -> list:
+    """Answer until stdin is closed; returns in a child, with the command line it is to run."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the tests as well
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
+    while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
+        client = listening.accept()[0]
+        if os.fork() == 0:
+            listening.close()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            return keep(client)
+        client.close()
+    os._exit(0)
+
+
+def keep(client: socket.socket) -> list:
+    """Return in a child that is to run the command; in the parent wait for its end."""
+    request, streams = receive(client)
+    child = os.fork()
+    if child == 0:
+        become(request, streams)
+        client.close()
+        return request["argv"]
+    for stream in streams:
+        os.close(stream)
+    end = os.pidfd_open(child)
+    client.send(b"%d\n" % child)
+    while end not in select.select([client, end], [], [])[0]:
+        numbers = client.recv(100).split() or [signal.SIGKILL]  # the client has ended
+        for number in map(int, numbers):
+            os.kill(child, number)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with suppress(BrokenPipeError):
+        client.send(b"%d\n" % status)
+    os._exit(0)
+
+
+def receive(client: socket.socket) -> tuple:
+    """A request, and the three streams that came with it."""
+    message, streams, _, _ = socket.recv_fds(client, 1 << 16, 3)
+    while not message.endswith(b"\n"):
+        message += client.recv(1 << 16)
+    return json.loads(message), streams
+
+
+def become(request: dict, streams: list) -> None:
+    """Take over what a process has of its parent."""
+    if request["session"]:
+        os.setsid()  # a signal to its group reaches its loader workers too
+    for target, stream in enumerate(streams):
+        os.dup2(stream, target)
+        os.close(stream)
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    sys.executable = str(Path(os.environ["PYTHON_SERVER"]).parent / "bin" / "python")
+    random.seed()  # or all would draw the same ports
+
+
+def run(argv: list) -> None:
+    """Run `-m MODULE`, `-c CODE` or a script as Python would, which then ends as it always does."""
+    extra = os.environ.get("PYTHONPATH", "")
+    sys.path[1:1] = [folder for folder in extra.split(os.pathsep) if folder]
+    if argv[0] == "-c":
+        sys.path[0], sys.argv = "", ["-c", *argv[2:]]
+        exec(compile(argv[1], "<string>", "exec"), sys.modules["__main__"].__dict__)
+    elif argv[0] != "-m":
+        sys.path[0], sys.argv = str(Path(argv[0]).resolve().parent), argv
+        runpy.run_path(argv[0], run_name="__main__")
+    elif argv[1] in sys.modules and argv[1].startswith("fairseq_cli."):
+        module = importlib.import_module(argv[1])
+        sys.path[0], sys.argv = str(Path.cwd()), [module.__file__, *argv[2:]]
+        module.cli_main()
+    else:
+        sys.path[0], sys.argv = str(Path.cwd()), argv[1:]
+        warnings.filterwarnings("ignore", "'.*' found in sys.modules", RuntimeWarning)
+        runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    for name in MODULES:
+        importlib.import_module(name)  # fairseq_cli.train first: it sets the format of the log
+    # hydra reads options by a grammar that it learns as it goes
+    OverridesParser.create().parse_overrides(["a.b=1", "a.b='c'", "a.b=[1, 1e-3]", "a.b=null"])
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(sys.argv[1])
+    listening.listen(64)
+    print("ready", flush=True)
+    run(serve(listening))
