@@ -11,8 +11,8 @@ from typing import Any, Dict, Optional, Tuple
 from fairseq import checkpoint_utils
 
 import fairseq_electra  # noqa: F401 (registers tasks and models)
-from fairseq_electra.checkpoint_files import find_damage
-from fairseq_electra.safe_loading import RefusedCheckpointError
+from fairseq_electra.checkpoints.files import find_damage
+from fairseq_electra.checkpoints.safe_loading import RefusedCheckpointError
 
 # of a configuration that is not fairseq's, or another version's
 UNREADABLE = (

@@ -1,10 +1,11 @@
 """What the plugin changes in fairseq and numpy so that both run with today's torch: all of it here.
 
 `apply()` is called once, when the package is imported. Each change says which version needs it and
-what goes wrong without it; tests/test_changes.py takes each away and sees a test fail.
+what goes wrong without it; tests/compat/test_changes.py takes each away and sees a test fail. Each
+room's __init__.py makes its changes, and its other files do the work.
 
-    loading.py     data files, loader workers     checkpoints.py   written whole, read safely
-    spreading.py   several workers                updates.py       numbers, options, logs
+    loading/       data files, loader workers     checkpoints/   written whole, read safely, resumed
+    distributed/   several workers                updates/       numbers, options, logs
 """
 
 import functools
@@ -20,7 +21,7 @@ except ImportError as error:
         "`pip install --no-deps ve-fairseq==0.12.3` on Python 3.11 and 3.12"
     ) from error
 
-from fairseq_electra.compat import checkpoints, loading, spreading, updates
+from fairseq_electra.compat import checkpoints, loading, distributed, updates
 
 CHANGES = (
     checkpoints.allow_checkpoint_classes,
@@ -36,16 +37,16 @@ CHANGES = (
     checkpoints.write_checkpoints_whole,
     checkpoints.check_checkpoints_first,
     checkpoints.keep_patience,
-    spreading.broadcast_objects,
-    spreading.keep_place_with_other_workers,
-    spreading.join_launched_processes,
+    distributed.broadcast_objects,
+    distributed.keep_place_with_other_workers,
+    distributed.join_launched_processes,
     updates.check_options_first,
-    spreading.refuse_separate_copies,  # around the one before: it is asked first
-    spreading.explain_lost_workers,
-    spreading.meet_before_data,
-    spreading.end_without_heartbeat,
-    spreading.vary_dropout_over_workers,
-    spreading.count_last_update_right,
+    distributed.refuse_separate_copies,  # around the one before: it is asked first
+    distributed.explain_lost_workers,
+    distributed.meet_before_data,
+    distributed.end_without_heartbeat,
+    distributed.vary_dropout_over_workers,
+    distributed.count_last_update_right,
     updates.average_numbers_only,
     updates.read_device_once,
     updates.unscale_once,

@@ -11,8 +11,8 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 import torch
 from torch import Tensor
 
-from fairseq_electra.checkpoint import HEADS as CLASS_HEADS
-from fairseq_electra.checkpoint import MLM_HEAD, fingerprint, hash_names
+from fairseq_electra.checkpoints.fitting import HEADS as CLASS_HEADS
+from fairseq_electra.checkpoints.fitting import MLM_HEAD, fingerprint, hash_names
 from fairseq_electra.conversion.checkpoint_file import (
     Checkpoint,
     find_data,

@@ -11,7 +11,7 @@ from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY
 from torch import Tensor
 
-from fairseq_electra.checkpoint import fingerprint
+from fairseq_electra.checkpoints.fitting import fingerprint
 from fairseq_electra.conversion.checkpoint_file import SIZES
 from fairseq_electra.conversion.key_map import GENERATOR, show_shape
 from fairseq_electra.models.electra import ElectraModel, Generator, build_encoder

@@ -7,7 +7,7 @@ from typing import Dict, Iterator
 import torch
 from torch import Tensor
 
-from fairseq_electra.checkpoint_files import RecordingFile
+from fairseq_electra.checkpoints.files import RecordingFile
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Whether the files of a split are whole: NAME.idx against NAME.bin, ids against the dictionary.
 
 fairseq maps both into memory and believes them. A damaged index gives it other tokens without a
-word, or an error that names no file; `compat/loading.py` calls `check_data` before it reads.
+word, or an error that names no file; `compat/loading/` calls `check_data` before it reads.
 """
 
 import struct

@@ -12,7 +12,7 @@ import torch
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
 from torch import Tensor, nn
 
-from fairseq_electra.checkpoint import adapt_state_dict, fingerprint
+from fairseq_electra.checkpoints.fitting import adapt_state_dict, fingerprint
 from fairseq_electra.data.labels import check_labels
 from fairseq_electra.models.electra_config import (
     ElectraConfig,

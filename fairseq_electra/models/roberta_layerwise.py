@@ -11,7 +11,7 @@ from fairseq.models.roberta import RobertaModel
 from fairseq.models.roberta.model import base_architecture
 from torch import Tensor, nn
 
-from fairseq_electra.checkpoint import HEADS, check_labels
+from fairseq_electra.checkpoints.fitting import HEADS, check_labels
 from fairseq_electra.optim.layerwise import mark_depths
 
 

@@ -13,7 +13,7 @@ from fairseq.dataclass import FairseqDataclass
 from fairseq.tasks import register_task
 from omegaconf import MISSING
 
-from fairseq_electra.checkpoint import hash_names
+from fairseq_electra.checkpoints.fitting import hash_names
 from fairseq_electra.data.conll import Sentence, read_conll
 from fairseq_electra.data.tagging_dataset import TaggingDataset
 from fairseq_electra.data.tokenizer import Tokenizer, load_tokenizer

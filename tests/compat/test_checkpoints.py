@@ -1,4 +1,4 @@
-"""Changes in how fairseq writes and reads checkpoints; more in test_checkpoint_files.py."""
+"""Changes in how fairseq writes and reads checkpoints; more in checkpoints/test_files.py."""
 
 import argparse
 import subprocess

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from torch.utils.data import Dataset
 
 from commands import wait_for
-from fairseq_electra.data.loading_ahead import join_consumers
+from fairseq_electra.compat.loading.loading_ahead import join_consumers
 from tiny import make_dictionary
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from fairseq.models import ARCH_CONFIG_REGISTRY
 
-from fairseq_electra.checkpoint import fingerprint
+from fairseq_electra.checkpoints.fitting import fingerprint
 from fairseq_electra.models.electra import ElectraModel
 from fairseq_electra.models.electra_config import (
     ElectraConfig,

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fairseq_electra.checkpoint import hash_names
+from fairseq_electra.checkpoints.fitting import hash_names
 from fairseq_electra.models.roberta_layerwise import LayerwiseRoberta, roberta_layerwise
 from fairseq_electra.modules.heads import TaggingHead
 from tiny import TINY, make_dictionary

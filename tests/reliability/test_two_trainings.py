@@ -9,8 +9,8 @@ import socket
 import pytest
 
 from commands import start, wait_for
-from fairseq_electra import save_dir_lock
-from fairseq_electra.save_dir_lock import NAME, lock_save_dir
+from fairseq_electra.compat.checkpoints import save_dir_lock
+from fairseq_electra.compat.checkpoints.save_dir_lock import NAME, lock_save_dir
 from tiny_runs import LONGEST, finish, launch, run_options
 
 ENDLESS = ("--log-interval", 1, "--max-update", 100_000, "--save-interval-updates", 2)

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fairseq_electra import divergence
-from fairseq_electra.divergence import check_growth, find_good
+from fairseq_electra.compat.updates import divergence
+from fairseq_electra.compat.updates.divergence import check_growth, find_good
 from tiny import TINY_OPTIONS, USER_DIR
 
 SEEDS = int(os.environ.get("SEEDS", "2"))
@@ -121,7 +121,7 @@ def test_seeds_train_without_nan(data_bin, tmp_path, train_electra, seed, precis
 
 STRICT = """
 from fairseq_cli.train import cli_main
-from fairseq_electra import divergence
+from fairseq_electra.compat.updates import divergence
 divergence.LOOK_EVERY, divergence.DIVERGED = 10, 0.01
 cli_main()
 """

@@ -12,7 +12,7 @@ from typing import Dict, List, Optional
 import torch
 from fairseq.logging import metrics
 
-from fairseq_electra.safe_loading import load_file
+from fairseq_electra.checkpoints.safe_loading import load_file
 
 LOSSES = ("loss", "gen_loss", "disc_loss")
 CRASH = "crash.pt"  # fairseq writes it when it stops

@@ -9,30 +9,30 @@ import pytest
 from fairseq_electra import compat
 from tiny import ROOT
 
-CHECKPOINTS, LOADING, SPREADING, UPDATES = (
-    f"compat/test_{name}.py" for name in ("checkpoints", "loading", "spreading", "updates")
+CHECKPOINTS, LOADING, DISTRIBUTED, UPDATES = (
+    f"compat/test_{name}.py" for name in ("checkpoints", "loading", "distributed", "updates")
 )
 FAILS_WITHOUT = {
     "allow_checkpoint_classes": f"{CHECKPOINTS}::test_a_checkpoint_with_a_namespace_loads",
-    "guard_checkpoints": "test_safe_loading.py::test_a_model_archive_cannot_write_elsewhere",
+    "guard_checkpoints": "checkpoints/test_safe_loading.py::test_a_model_archive_cannot_write_elsewhere",
     "restore_numpy_compat": f"{LOADING}::test_break_mode_eos_works",
     "shorten_logged_tensors": f"{UPDATES}::test_long_tensors_are_printed_as_their_shape",
     "stop_loading_ahead": f"{LOADING}::test_a_loop_that_is_left_early_ends_its_thread",
     "end_loader_workers": f"{LOADING}::test_loader_workers_end_when_all_is_loaded",
     "load_epochs_anew": f"{LOADING}::test_a_loaders_process_learns_of_the_epoch",
-    "explain_divergence": "test_divergence.py::test_a_diverging_rate_stops_the_run",
+    "explain_divergence": "compat/test_divergence.py::test_a_diverging_rate_stops_the_run",
     "check_data_files": f"{LOADING}::test_a_damaged_split_is_named",
     "name_dictionary_files": f"{LOADING}::test_a_damaged_dictionary_is_named",
     "write_checkpoints_whole": f"{CHECKPOINTS}::test_a_failed_copy_keeps_the_former_checkpoint",
     "check_checkpoints_first": (
-        "test_checkpoint_files.py::test_without_a_last_one_the_newest_is_used"
+        "checkpoints/test_files.py::test_without_a_last_one_the_newest_is_used"
     ),
-    "keep_patience": "test_resuming.py::test_patience_is_counted_over_several_starts",
-    "broadcast_objects": f"{SPREADING}::test_a_configuration_reaches_the_other_worker",
+    "keep_patience": "compat/test_resuming.py::test_patience_is_counted_over_several_starts",
+    "broadcast_objects": f"{DISTRIBUTED}::test_a_configuration_reaches_the_other_worker",
     "keep_place_with_other_workers": (
-        f"{SPREADING}::test_another_number_of_workers_goes_on_at_the_same_sentence"
+        f"{DISTRIBUTED}::test_another_number_of_workers_goes_on_at_the_same_sentence"
     ),
-    "join_launched_processes": f"{SPREADING}::test_a_process_of_torchrun_needs_no_gpu",
+    "join_launched_processes": f"{DISTRIBUTED}::test_a_process_of_torchrun_needs_no_gpu",
     "check_options_first": f"{UPDATES}::test_half_precision_on_the_cpu_is_refused[fp16]",
     "refuse_separate_copies": "reliability/test_workers.py::test_a_trainer_of_a_copy_is_refused",
     "explain_lost_workers": (
@@ -41,7 +41,7 @@ FAILS_WITHOUT = {
     "meet_before_data": (
         "reliability/test_workers.py::test_a_worker_that_fails_before_it_trains_ends_the_other"
     ),
-    "end_without_heartbeat": f"{SPREADING}::test_a_heartbeat_ends_a_worker_at_once",
+    "end_without_heartbeat": f"{DISTRIBUTED}::test_a_heartbeat_ends_a_worker_at_once",
     "vary_dropout_over_workers": "reliability/test_workers.py::test_workers_drop_other_units",
     "count_last_update_right": (
         "reliability/test_workers.py::test_losses_are_those_of_one_process[6-3]"

@@ -14,7 +14,7 @@ import pytest
 import torch
 from fairseq.dataclass.configs import CheckpointConfig
 
-from fairseq_electra.checkpoint_files import (
+from fairseq_electra.checkpoints.files import (
     choose_checkpoint,
     copy_whole,
     find_damage,

@@ -1,6 +1,6 @@
 """What concerns a worker among several: meeting, its seed, what counts, the loss of another one.
 
-`compat/spreading.py` puts these functions into fairseq.
+`compat/distributed/` puts these functions into fairseq.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """Values of fairseq's own options that no training can have meant: refused before it begins.
 
-`compat/updates.py` calls both checks where fairseq makes its trainer.
+`compat/updates/` calls both checks where fairseq makes its trainer.
 """
 
 import math

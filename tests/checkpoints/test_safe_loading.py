@@ -21,7 +21,7 @@ import predict_tags
 import show_replacements
 from fairseq_electra.conversion.__main__ import main as convert
 from fairseq_electra.models.electra import ElectraModel
-from fairseq_electra.safe_loading import RefusedCheckpointError
+from fairseq_electra.checkpoints.safe_loading import RefusedCheckpointError
 from foreign import SHAPES, edit_config, make_pair
 from foreign import save as save_foreign
 from squad_bin import make_squad

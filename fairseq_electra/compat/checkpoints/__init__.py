@@ -8,9 +8,9 @@ from fairseq.file_io import PathManager
 from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 
-from fairseq_electra import safe_loading
-from fairseq_electra.checkpoint_files import copy_whole, load_whole, write_whole
-from fairseq_electra.resuming import (
+from fairseq_electra.checkpoints import safe_loading
+from fairseq_electra.checkpoints.files import copy_whole, load_whole, write_whole
+from fairseq_electra.compat.checkpoints.resuming import (
     agree_on_checkpoint,
     describe_misfit,
     early_stop,
@@ -27,7 +27,7 @@ def allow_checkpoint_classes() -> None:
     """Let `torch.load(weights_only=True)`, the default since torch 2.6, read fairseq's checkpoints.
 
     They hold the model's arguments as an `argparse.Namespace`, and perhaps a metric as a numpy
-    number. Both are allowed by name (safe_loading.py) instead of turning `weights_only` off, which
+    number. Both are allowed by name (checkpoints/safe_loading.py) instead of turning `weights_only` off, which
     would let any downloaded checkpoint run code.
     Needed by ve-fairseq 0.12.3; fairseq main loads with `weights_only=False`.
     """

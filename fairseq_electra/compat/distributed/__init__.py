@@ -10,8 +10,8 @@ from fairseq.distributed import DistributedTimeoutWrapper
 from fairseq.distributed import utils as distributed_utils
 from fairseq.trainer import Trainer
 
-from fairseq_electra import workers
-from fairseq_electra.launch import check_not_separate, join_processes
+from fairseq_electra.compat.distributed import workers
+from fairseq_electra.compat.distributed.launch import check_not_separate, join_processes
 
 
 def join_launched_processes() -> None:

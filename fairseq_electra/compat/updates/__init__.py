@@ -7,8 +7,8 @@ from fairseq.models.ema.ema import EMA
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.trainer import Trainer
 
-from fairseq_electra.divergence import check_growth, describe_stop
-from fairseq_electra.option_checks import check_best_metric, check_options
+from fairseq_electra.compat.updates.divergence import check_growth, describe_stop
+from fairseq_electra.compat.updates.option_checks import check_best_metric, check_options
 
 
 def check_options_first() -> None:

@@ -1,6 +1,6 @@
 """End fairseq's threads that load batches ahead (`--data-buffer-size`) when nobody waits for them.
 
-`compat/loading.py` calls these functions.
+`compat/loading/` calls these functions.
 """
 
 import functools

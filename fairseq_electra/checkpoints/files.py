@@ -1,7 +1,7 @@
 """Checkpoint files are whole or not there; a damaged one is named, and the one before it offered.
 
 fairseq writes one file and copies it to checkpoint_best.pt and checkpoint_last.pt;
-`compat/checkpoints.py` puts `write_whole` and `copy_whole` in their place, and `choose_checkpoint`
+`compat/checkpoints/` puts `write_whole` and `copy_whole` in their place, and `choose_checkpoint`
 before its loading.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 import torch
 from fairseq.file_io import PathManager
 
-from fairseq_electra.safe_loading import RefusedCheckpointError, load_checkpoint, load_file
+from fairseq_electra.checkpoints.safe_loading import RefusedCheckpointError, load_checkpoint, load_file
 
 logger = logging.getLogger(__name__)
 

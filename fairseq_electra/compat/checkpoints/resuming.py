@@ -1,6 +1,6 @@
 """What fairseq forgets or does not say when a run goes on, or has nothing left to train.
 
-`compat/checkpoints.py` calls these functions around fairseq's loading.
+`compat/checkpoints/` calls these functions around fairseq's loading.
 """
 
 import logging
@@ -13,10 +13,10 @@ from typing import Dict, Optional
 from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics
 
-from fairseq_electra.checkpoint_files import LAST, choose_checkpoint, remove_parts
-from fairseq_electra.run_options import ORDER, list_changes
-from fairseq_electra.safe_loading import load_file
-from fairseq_electra.save_dir_lock import lock_save_dir
+from fairseq_electra.checkpoints.files import LAST, choose_checkpoint, remove_parts
+from fairseq_electra.compat.checkpoints.run_options import ORDER, list_changes
+from fairseq_electra.checkpoints.safe_loading import load_file
+from fairseq_electra.compat.checkpoints.save_dir_lock import lock_save_dir
 
 logger = logging.getLogger(__name__)
 
