@@ -18,7 +18,11 @@ from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
 import torch
 from fairseq.file_io import PathManager
 
-from fairseq_electra.checkpoints.safe_loading import RefusedCheckpointError, load_checkpoint, load_file
+from fairseq_electra.checkpoints.safe_loading import (
+    RefusedCheckpointError,
+    load_checkpoint,
+    load_file,
+)
 
 logger = logging.getLogger(__name__)
 

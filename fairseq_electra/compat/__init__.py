@@ -21,7 +21,7 @@ except ImportError as error:
         "`pip install --no-deps ve-fairseq==0.12.3` on Python 3.11 and 3.12"
     ) from error
 
-from fairseq_electra.compat import checkpoints, loading, distributed, updates
+from fairseq_electra.compat import checkpoints, distributed, loading, updates
 
 CHANGES = (
     checkpoints.allow_checkpoint_classes,

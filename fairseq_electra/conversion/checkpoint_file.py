@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 from fairseq_electra.checkpoints.files import find_damage
+from fairseq_electra.checkpoints.safe_loading import as_dict, load_file
 from fairseq_electra.conversion.writing import write_torch
 from fairseq_electra.models.electra_config import (
     ElectraConfig,
@@ -26,7 +27,6 @@ from fairseq_electra.models.electra_config import (
     discriminator_encoder_size,
     generator_encoder_size,
 )
-from fairseq_electra.checkpoints.safe_loading import as_dict, load_file
 
 # Options of how a model computes, not of what it is.
 MEANS = ("_name", "attention", "precision", "compile", "checkpoint_activations")

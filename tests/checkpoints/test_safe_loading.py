@@ -15,13 +15,11 @@ import torch
 from fairseq import file_utils
 from fairseq.checkpoint_utils import load_checkpoint_to_cpu, load_model_ensemble_and_task
 
-import predict_answers
-import predict_sentences
-import predict_tags
-import show_replacements
-from fairseq_electra.conversion.__main__ import main as convert
-from fairseq_electra.models.electra import ElectraModel
 from fairseq_electra.checkpoints.safe_loading import RefusedCheckpointError
+from fairseq_electra.conversion.__main__ import main as convert
+from fairseq_electra.hub import predict_answers, predict_sentences, predict_tags
+from fairseq_electra.models.electra import ElectraModel
+from fairseq_electra.runs import show_replacements
 from foreign import SHAPES, edit_config, make_pair
 from foreign import save as save_foreign
 from squad_bin import make_squad

@@ -7,8 +7,8 @@ from fairseq.data import Dictionary
 from fairseq.tasks.sentence_prediction import SentencePredictionTask
 from fairseq.tasks.sentence_ranking import SentenceRankingTask
 
-from data_bin import binarize
 from fairseq_electra.data.labels import check_labels
+from fairseq_electra.text.data_bin import binarize
 from tiny import make_dictionary
 
 LABELS = ("no", "perhaps", "yes")

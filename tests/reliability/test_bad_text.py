@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from fairseq_electra.data.conll import DOCSTART, read_conll, split_columns
 from fairseq_electra.data.squad import read_squad
 from fairseq_electra.data.tokenizer import BERT_SPECIALS, INFO_FILE, load_tokenizer, load_wordpiece
-from glue_tasks import TASKS, read_split
-from prepare_task import read_table
-from raw_text import read_lines
-from tokenize_text import split_documents
+from fairseq_electra.text.prepare_task import read_table
+from fairseq_electra.text.raw_text import read_lines
+from fairseq_electra.text.tokenize_text import split_documents
+from scripts.glue.tasks import TASKS, read_split
 
 EXAMPLES = int(os.environ.get("EXAMPLES", 60))
 tried = settings(

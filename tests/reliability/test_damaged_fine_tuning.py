@@ -15,7 +15,7 @@ import pytest
 
 from commands import start
 from damage import damage_file, damage_json
-from data_bin import binarize
+from fairseq_electra.text.data_bin import binarize
 from squad_bin import make_squad_bin
 from tagging_bin import make_tag_bin
 from tiny import TINY_OPTIONS, USER_DIR, make_dictionary

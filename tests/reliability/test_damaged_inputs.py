@@ -16,19 +16,14 @@ from typing import Callable, Dict, List, NamedTuple
 
 import pytest
 
-import predict_answers
-import predict_sentences
-import predict_tags
-import prepare_data
-import prepare_squad
-import prepare_tagging
-import prepare_task
-import show_replacements
 from commands import run
 from damage import damage_checkpoint, damage_file, damage_json
 from fairseq_electra.conversion.__main__ import main as convert
 from fairseq_electra.conversion.key_map import DISCRIMINATOR, GENERATOR
 from fairseq_electra.data.conll import format_conll
+from fairseq_electra.hub import predict_answers, predict_sentences, predict_tags
+from fairseq_electra.runs import show_replacements
+from fairseq_electra.text import prepare_data, prepare_squad, prepare_tagging, prepare_task
 from foreign import SHAPES, make_pair, save
 from squad_bin import make_squad, make_squad_bin
 from squad_bin import make_tokenizer as make_squad_tokenizer

@@ -15,9 +15,9 @@ from fairseq.dataclass.configs import FairseqConfig
 from omegaconf import OmegaConf
 
 from commands import start
+from fairseq_electra.compat.updates.option_checks import check_options
 from fairseq_electra.criterions.electra import ElectraCriterionConfig, check_weights
 from fairseq_electra.models.electra_config import ElectraConfig, check_config
-from fairseq_electra.compat.updates.option_checks import check_options
 from tiny import TINY, TINY_OPTIONS, USER_DIR
 
 VALUES = int(os.environ.get("VALUES", 4))

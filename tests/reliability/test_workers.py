@@ -19,8 +19,8 @@ from omegaconf import OmegaConf
 
 from commands import start, wait_for
 from fairseq_electra.compat.distributed import workers
-from fairseq_electra.modules.dropout import draw_mask
 from fairseq_electra.compat.distributed.workers import describe_loss, drop_dummies
+from fairseq_electra.modules.dropout import draw_mask
 from tiny_runs import LONGEST, finish, free_port, launch, run_options
 
 UPDATES = 26  # more than one epoch

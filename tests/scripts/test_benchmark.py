@@ -8,11 +8,11 @@ import pytest
 import torch
 from fairseq.data.indexed_dataset import MMapIndexedDatasetBuilder
 
-import benchmark
-import benchmark_contenders
-import benchmark_pipeline
-import benchmark_sentences
-from benchmark_contenders import (
+from scripts.benchmark import contenders as benchmark_contenders
+from scripts.benchmark import pipeline as benchmark_pipeline
+from scripts.benchmark import run as benchmark
+from scripts.benchmark import sentences as benchmark_sentences
+from scripts.benchmark.contenders import (
     Setting,
     build_ours,
     build_roberta,
@@ -20,8 +20,8 @@ from benchmark_contenders import (
     make_batches,
     make_dictionary,
 )
-from benchmark_report import write_report
-from benchmark_sentences import SHARES, draw_lengths, make_tokens, read_batches
+from scripts.benchmark.report import write_report
+from scripts.benchmark.sentences import SHARES, draw_lengths, make_tokens, read_batches
 
 CPU = torch.device("cpu")
 SETTING = Setting("tiny", 32, 4, CPU, 100, 0.1)

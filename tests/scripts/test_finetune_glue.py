@@ -10,11 +10,11 @@ import torch
 from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score
 
-import finetune_glue
 import glue_files
 from commands import command_environment
 from fairseq_electra.data.tokenizer import BERT_SPECIALS, WordPieceTokenizer
-from predict_sentences import load_predictor, predict
+from fairseq_electra.hub.predict_sentences import load_predictor, predict
+from scripts.glue import run as finetune_glue
 
 ANIMALS, TOOLS = ["cat", "dog", "bird", "fish"], ["saw", "axe", "nail", "drill"]
 FINETUNE = Path(finetune_glue.__file__).with_name("finetune.sh")

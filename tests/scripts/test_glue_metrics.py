@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glue_metrics import measure, predict_majority
+from scripts.glue.metrics import measure, predict_majority
 
 # 3 of 4 right; of "1" two found, one wrongly: precision 2/3, recall 1
 LABELS, GUESSES = ["1", "0", "1", "0"], ["1", "1", "1", "0"]

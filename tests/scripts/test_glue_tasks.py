@@ -3,7 +3,7 @@
 import pytest
 
 import glue_files
-from glue_tasks import TASKS, as_training_data, find_tasks, read_split, read_task
+from scripts.glue.tasks import TASKS, as_training_data, find_tasks, read_split, read_task
 
 TEXTS = {
     "CoLA": ("the cat saw .",),

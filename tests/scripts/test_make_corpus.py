@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import docstrings
-import make_corpus
-from doc_paragraphs import extract_paragraphs
-from docstrings import find_modules, read_docstrings
 from fairseq_electra.data.conll import read_conll
-from library_task import LABELS, choose_examples, cut_chunks, mask_names
+from scripts.corpus import docstrings
+from scripts.corpus import run as make_corpus
+from scripts.corpus.doc_paragraphs import extract_paragraphs
+from scripts.corpus.docstrings import find_modules, read_docstrings
+from scripts.corpus.library_task import LABELS, choose_examples, cut_chunks, mask_names
 
 LONG = "This is a sentence that is long enough to be kept, and it says nothing at all of interest."
 

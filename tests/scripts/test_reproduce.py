@@ -14,11 +14,11 @@ import torch
 from fairseq.data import indexed_dataset
 
 import glue_files
-import reproduce
 from commands import run
-from evidence import average_scores, write_report
-from experiment_plan import count_cost, plan_runs, read_settings
-from stages import Stage, Stages
+from scripts.evidence import run as reproduce
+from scripts.evidence.plan import count_cost, plan_runs, read_settings
+from scripts.evidence.report import average_scores, write_report
+from scripts.evidence.stages import Stage, Stages
 from tiny import ROOT
 
 WORDS = ["the", "cat", "dog", "sees", "a", "bird", "and", "old", "fish", "near", "two", "trees"]
@@ -81,7 +81,7 @@ def test_a_stage_that_fails_says_why_and_is_run_again(tmp_path):
 
 LEFT = """
 import os, pathlib, signal, sys
-from stages import Stage, Stages
+from scripts.evidence.stages import Stage, Stages
 stages = Stages(pathlib.Path(sys.argv[1]))
 command = ["sh", "-c", "sleep 5 & kill -9 " + str(os.getpid()) + "; wait"]
 stages.run(Stage("kill", command, {}))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from spread_cost import Machine, count_parameters, estimate, main
+from scripts.benchmark.spread_cost import Machine, count_parameters, estimate, main
 
 MACHINE = Machine(flops=100.0, node_bytes=50.0, network_bytes=10.0, latency=0.5, gpus_per_node=2)
 

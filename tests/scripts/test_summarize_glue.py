@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from summarize_glue import format_table, summarize
+from scripts.glue.summary import format_table, summarize
 
 
 def write(folder, task, majority, *seeds):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from fairseq_electra.criterions.entity_counts import are_entity_tags
 from fairseq_electra.data.conll import format_conll
-from swapped_task import choose_places, choose_sentences, find_places, swap_words
+from scripts.corpus.swapped_task import choose_places, choose_sentences, find_places, swap_words
 
 words_of_texts = st.lists(
     st.sampled_from(["the", "a", "of", "rate", "Rate", "end.", "42", "straße", "x-y", "--"]),

@@ -9,12 +9,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-import predict_answers
 from fairseq_electra.answers.decode import HEAD
+from fairseq_electra.hub import predict_answers
+from fairseq_electra.hub.finetuned_model import load_finetuned
 from fairseq_electra.models.electra_config import ElectraConfig
 from fairseq_electra.modules.answer_head import JointAnswerHead, LinearAnswerHead
 from fairseq_electra.tasks.electra_answers import ElectraAnswersTask, ElectraAnswersTaskConfig
-from finetuned_model import load_finetuned
 from squad_bin import list_qas, make_squad, make_squad_bin
 from tiny import TINY, TINY_OPTIONS, USER_DIR
 

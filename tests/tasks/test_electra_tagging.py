@@ -10,8 +10,9 @@ import torch
 from omegaconf import OmegaConf
 from seqeval.metrics import f1_score
 
-import predict_tags
 from fairseq_electra.data.conll import format_conll, read_conll
+from fairseq_electra.hub import predict_tags
+from fairseq_electra.hub.finetuned_model import load_finetuned
 from fairseq_electra.models.electra_config import ElectraConfig
 from fairseq_electra.modules.heads import TaggingHead
 from fairseq_electra.tasks.electra_tagging import (
@@ -19,7 +20,6 @@ from fairseq_electra.tasks.electra_tagging import (
     ElectraTaggingTask,
     ElectraTaggingTaskConfig,
 )
-from finetuned_model import load_finetuned
 from tagging_bin import TAGS, make_sentences, make_tag_bin
 from tiny import TINY, TINY_OPTIONS, USER_DIR
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from data_bin import binarize
-from predict_sentences import load_predictor
+from fairseq_electra.hub.predict_sentences import load_predictor
+from fairseq_electra.text.data_bin import binarize
 from tiny import TINY_OPTIONS, USER_DIR, make_dictionary
 
 WORDS = [f"w{number}" for number in range(12)]

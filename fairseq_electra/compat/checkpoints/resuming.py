@@ -14,8 +14,8 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics
 
 from fairseq_electra.checkpoints.files import LAST, choose_checkpoint, remove_parts
-from fairseq_electra.compat.checkpoints.run_options import ORDER, list_changes
 from fairseq_electra.checkpoints.safe_loading import load_file
+from fairseq_electra.compat.checkpoints.run_options import ORDER, list_changes
 from fairseq_electra.compat.checkpoints.save_dir_lock import lock_save_dir
 
 logger = logging.getLogger(__name__)

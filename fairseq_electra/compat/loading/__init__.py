@@ -12,8 +12,12 @@ from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 
+from fairseq_electra.compat.loading.loading_ahead import (
+    check_shared_memory,
+    join_consumers,
+    same_dataset,
+)
 from fairseq_electra.data.data_files import check_data
-from fairseq_electra.compat.loading.loading_ahead import check_shared_memory, join_consumers, same_dataset
 
 
 def restore_numpy_compat() -> None:

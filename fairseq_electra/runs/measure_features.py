@@ -1,0 +1,136 @@
+"""Measures what pre-trained encoders hold: how many directions are alive, what a probe reads off.
+
+In: pre-training checkpoints of ELECTRA or electra_mlm, as NAME=CHECKPOINT, where
+NAME=untrained:CHECKPOINT is the encoder as that training began, with another seed. Out: JSON, by
+name, with feature_dims (effective dimensions) and feature_mean (share of the mean) of the last
+layer on held-out text, and with --probe the percent of words whose tag a linear map of all layers
+gives. compare_runs.py --features takes it.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Dict, List, Tuple
+
+import numpy as np
+import torch
+from fairseq.data import data_utils
+from sklearn.linear_model import RidgeClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from fairseq_electra.criterions.feature_metrics import compute_feature_metrics, sum_features
+from fairseq_electra.data.conll import Sentence, read_conll
+from fairseq_electra.data.tagging_dataset import IGNORED, TaggingDataset
+from fairseq_electra.data.tokenizer import load_tokenizer
+from fairseq_electra.hub.finetuned_model import build, read_state
+
+UNTRAINED = "untrained:"
+SEED = 1
+BATCH = 64
+RIDGE = 10.0  # of standardised features
+
+
+def load(spec: str):
+    """Model in evaluation mode and task.
+
+    Raises:
+        ValueError: if there is no such checkpoint, its data is gone, or it is another model's.
+    """
+    path = Path(spec.removeprefix(UNTRAINED))
+    state = read_state(path, None)
+    folder = Path(state["cfg"]["task"]["data"])
+    if not folder.is_dir():
+        raise ValueError(f"{path}: its data-bin {folder} is not there")
+    model, task = build(path, state, folder)
+    if not hasattr(model, "encode"):
+        raise ValueError(f"{path} holds a {type(model).__name__}, which is no encoder of ELECTRA's")
+    if spec.startswith(UNTRAINED):
+        torch.manual_seed(SEED)
+        model = task.build_model(state["cfg"]["model"]).eval()
+    return model, task
+
+
+@torch.no_grad()
+def measure(model, task, sentences: int) -> Dict[str, float]:
+    """Feature metrics of the first blocks of the validation split, as they are."""
+    words, length = task.source_dictionary, task.cfg.tokens_per_sample - 2
+    stream = data_utils.load_indexed_dataset(str(Path(task.cfg.data) / "valid"), words)
+    tokens = torch.cat([stream[index] for index in range(len(stream))])
+    blocks = tokens[: len(tokens) // length * length].view(-1, length)[:sentences]
+    first, last = blocks.new_full((2, len(blocks), 1), words.bos())
+    blocks = torch.cat([first, blocks, last.fill_(words.eos())], 1)
+    sums = 0
+    for batch in blocks.split(BATCH):
+        sums = sums + sum_features(model.encode(batch)[0], torch.ones_like(batch).bool())
+    return compute_feature_metrics(sums)
+
+
+def probe(model, task, train: List[Sentence], test: List[Sentence]) -> float:
+    """Percent of the words of `test` whose tag a ridge classifier gives, fitted to `train`."""
+    labels = sorted({tag for sentence in [*train, *test] for tag in sentence.tags})
+    tokenizer = load_tokenizer(Path(task.cfg.data))
+    parts = [
+        read_layers(model, TaggingDataset(s, tokenizer, task.source_dictionary, labels, 256))
+        for s in (train, test)
+    ]
+    classifier = make_pipeline(StandardScaler(), RidgeClassifier(RIDGE)).fit(*parts[0])
+    return 100 * classifier.score(*parts[1])
+
+
+@torch.no_grad()
+def read_layers(model, dataset: TaggingDataset) -> Tuple[np.ndarray, np.ndarray]:
+    """Features of all layers at each word's first piece, (words, layers x C), and its tag."""
+    features, tags = [], []
+    for start in range(0, len(dataset), BATCH):
+        items = [dataset[index] for index in range(start, min(start + BATCH, len(dataset)))]
+        batch = dataset.collater(items)
+        is_word = batch["target"].ne(IGNORED)
+        _, extra = model.encode(batch["net_input"]["src_tokens"], return_all_hiddens=True)
+        layers: List[Tensor] = extra["inner_states"][1:]
+        features.append(torch.cat([layer[is_word] for layer in layers], 1).numpy())
+        tags.append(batch["target"][is_word].numpy())
+    return np.concatenate(features), np.concatenate(tags)
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", metavar="NAME=CHECKPOINT")
+    parser.add_argument("--sentences", type=int, default=1000, help="default: %(default)s")
+    parser.add_argument(
+        "--probe",
+        type=Path,
+        nargs=2,
+        metavar=("TRAIN", "TEST"),
+        help="CoNLL files, the tag in the last column; at most --sentences of each",
+    )
+    parser.add_argument("--out", type=Path, help="file to write; else stdout")
+    args = parser.parse_args(argv)
+    found = {}
+    try:
+        tagged = [read_conll(path)[: args.sentences] for path in args.probe or ()]
+        for run in args.runs:
+            name, equals, spec = run.partition("=")
+            if not equals:
+                parser.error(f"{run}: NAME=CHECKPOINT")
+            model, task = load(spec)
+            found[name] = measure(model, task, args.sentences)
+            if tagged:
+                found[name]["probe"] = probe(model, task, *tagged)
+    except (ValueError, OSError) as error:
+        sys.exit(f"measure_features.py: {error}")
+    text = json.dumps(found, indent=1) + "\n"
+    if args.out:
+        args.out.write_text(text, encoding="utf-8")
+    else:
+        print(text, end="")
+
+
+if __name__ == "__main__":
+    logging.disable(logging.WARNING)
+    main()

@@ -1,0 +1,102 @@
+"""Draws evidence.py's curve: the score of both models over FLOPs and over hours, with the paper's.
+
+In: results with a score, a path. Out: a PNG.
+"""
+
+from pathlib import Path
+from typing import List
+
+import matplotlib
+from matplotlib.axes import Axes
+
+from fairseq_electra.runs.plot_runs import COLOURS
+
+matplotlib.use("Agg")
+
+from matplotlib import pyplot
+
+# ELECTRA-Small at parts of its training: training FLOPs, GLUE dev sets' mean of 8 tasks
+PAPER = {
+    "ELECTRA": [(8.9e16, 74.1), (1.8e17, 76.0), (3.6e17, 77.7), (7.1e17, 79.0), (1.4e18, 79.9)],
+    "BERT": [(1.4e18, 75.1)],
+}
+# the paper's ELECTRA-Small on OpenWebText, all of its training, by task
+PAPER_TASKS = {
+    "CoLA": 56.8,
+    "SST-2": 88.3,
+    "MRPC": 87.4,
+    "STS-B": 86.8,
+    "QQP": 88.3,
+    "MNLI": 78.9,
+    "QNLI": 87.9,
+    "RTE": 68.5,
+}
+COLOUR = {"ELECTRA": COLOURS[0], "RoBERTa": COLOURS[1], "BERT": COLOURS[2]}
+
+
+def plot_curve(points: List[dict], tasks: List[str], path: Path) -> None:
+    """Write the PNG.
+
+    Args:
+        points: results of evidence.py with `title`, `flops`, `hours` and `score`.
+        tasks: whose mean the score is.
+    """
+    figure, (by_flops, by_hours) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    draw_models(by_flops, points, "flops")
+    draw_models(by_hours, points, "hours")
+    draw_paper(by_flops, tasks)
+    by_flops.set_xlabel("training FLOPs")
+    by_hours.set_xlabel("hours of pre-training")
+    by_flops.set_ylabel(f"mean of {len(tasks)} GLUE dev sets (%)")
+    by_flops.legend(frameon=False, fontsize="small")
+    for panel in (by_flops, by_hours):
+        panel.set_xscale("log")
+        panel.grid(alpha=0.25)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def draw_models(panel: Axes, points: List[dict], quantity: str) -> None:
+    """A line a model through the medians, bars from the lowest to the best seed."""
+    for title in ("ELECTRA", "RoBERTa"):
+        own = sorted((p for p in points if p["title"] == title), key=lambda p: p[quantity])
+        if not own:
+            continue
+        medians = [p["score"]["median"] for p in own]
+        below = [p["score"]["median"] - p["score"]["lowest"] for p in own]
+        above = [p["score"]["best"] - p["score"]["median"] for p in own]
+        panel.errorbar(
+            [p[quantity] for p in own],
+            medians,
+            yerr=[below, above],
+            color=COLOUR[title],
+            marker="o",
+            capsize=3,
+            label=f"{title}, this run",
+        )
+
+
+def draw_paper(panel: Axes, tasks: List[str]) -> None:
+    """The paper's figures for comparison, hollow."""
+    for title, places in PAPER.items():
+        xs, ys = zip(*places, strict=True)
+        panel.plot(
+            xs,
+            ys,
+            color=COLOUR[title],
+            marker="o",
+            markerfacecolor="none",
+            linestyle=":",
+            label=f"{title}-Small, paper, 8 tasks",
+        )
+    if set(tasks) < set(PAPER_TASKS):
+        mean = sum(PAPER_TASKS[task] for task in tasks) / len(tasks)
+        panel.plot(
+            [PAPER["ELECTRA"][-1][0]],
+            [mean],
+            color=COLOUR["ELECTRA"],
+            marker="D",
+            markerfacecolor="none",
+            linestyle="none",
+            label=f"ELECTRA-Small, paper, these {len(tasks)} tasks",
+        )

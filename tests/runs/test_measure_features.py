@@ -1,0 +1,93 @@
+"""measure_features.py on tiny checkpoints: figures by numpy, a probe, complaints in one line."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from fairseq_electra.runs import measure_features
+from tiny import TINY_OPTIONS, USER_DIR
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A data-bin with a tokenizer, of 12 words that follow each other."""
+    from fairseq_electra.text import prepare_data
+
+    folder = tmp_path_factory.mktemp("features")
+    lines = [" ".join(f"w{(i + j) % 12}" for j in range(14)) for i in range(300)]
+    (folder / "text.txt").write_text("\n\n".join(lines) + "\n")
+    command = ["prepare_data.sh", str(folder / "bin"), str(folder / "text.txt"), "--workers", "1"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [*command, "--vocab-size", "75"])
+        prepare_data.main()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(prepared, run_command):
+    save_dir = prepared / "electra"
+    run_command(
+        *(sys.executable, "-m", "fairseq_cli.train", prepared / "bin", "--user-dir", USER_DIR),
+        *("--cpu", "--task", "electra", "--criterion", "electra", "--arch", "electra_tiny"),
+        *(*TINY_OPTIONS, "--optimizer", "electra_adam", "--lr", "1e-3", "--max-update", 2),
+        *("--tokens-per-sample", 32, "--batch-size", 8, "--num-workers", 0),
+        *("--save-dir", save_dir, "--disable-validation"),
+    )
+    return save_dir / "checkpoint_last.pt"
+
+
+def measure(*arguments):
+    with pytest.MonkeyPatch.context() as patch:
+        printed = []
+        patch.setattr("builtins.print", lambda *words, **_: printed.append(words[0]))
+        measure_features.main([str(argument) for argument in arguments])
+    return json.loads(printed[0])
+
+
+def test_figures_of_trained_and_untrained_encoders(checkpoint):
+    found = measure(f"a={checkpoint}", f"b=untrained:{checkpoint}")
+    assert set(found) == {"a", "b"} and found["a"] != found["b"]
+    model, task = measure_features.load(str(checkpoint))
+    again = measure_features.measure(model, task, 1000)
+    assert found["a"] == again
+    assert 0 < again["feature_mean"] < 1 < again["feature_dims"] < 32
+
+
+def test_blocks_are_whole_sentences_of_the_held_out_text(checkpoint, monkeypatch):
+    seen = []
+    model, task = measure_features.load(str(checkpoint))
+    encode = model.encode
+    monkeypatch.setattr(model, "encode", lambda tokens: seen.append(tokens) or encode(tokens))
+    found = measure_features.measure(model, task, 3)
+    (tokens,) = seen
+    assert tokens.shape == (3, 32)
+    assert (tokens[:, 0] == task.source_dictionary.bos()).all()
+    assert (tokens[:, -1] == task.source_dictionary.eos()).all()
+    with torch.no_grad():
+        features = encode(tokens)[0].flatten(0, 1).double().numpy()
+    eigenvalues = np.linalg.eigvalsh(np.cov(features.T, bias=True))
+    expected = eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
+    assert found["feature_dims"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_probe_reads_what_is_in_the_words(checkpoint, tmp_path):
+    """Tags that the word decides are read off, tags by chance are not."""
+    rng = np.random.default_rng(0)
+    for name, tag in (("plain", lambda n: n % 3), ("chance", lambda n: rng.integers(3))):
+        lines = [f"w{n} t{tag(n)}" for n in rng.integers(0, 12, 400)]
+        (tmp_path / name).write_text("\n\n".join(lines) + "\n")
+    runs = (f"a={checkpoint}", "--probe")
+    assert measure(*runs, tmp_path / "plain", tmp_path / "plain")["a"]["probe"] > 95
+    assert measure(*runs, tmp_path / "plain", tmp_path / "chance")["a"]["probe"] < 60
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [("a=/nowhere.pt", "no such checkpoint"), ("a={}/text.txt", "not a whole checkpoint")],
+)
+def test_what_is_no_checkpoint_is_said_in_one_line(prepared, run, message):
+    with pytest.raises(SystemExit, match=rf"measure_features\.py: .*{message}"):
+        measure_features.main([run.format(prepared)])
