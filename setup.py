@@ -12,6 +12,8 @@ setup(
     description="ELECTRA pre-training for fairseq: task, criterion, model and optimizers",
     python_requires=">=3.10",
     packages=find_packages(include=["fairseq_electra", "fairseq_electra.*"]),
+    package_data={"fairseq_electra": ["config/*.yaml"]},
+    entry_points={"console_scripts": ["fairseq-electra = fairseq_electra.__main__:main"]},
     install_requires=[
         FAIRSEQ,
         "torch>=2.6",  # before that weights_only=True could run code (CVE-2025-32434)

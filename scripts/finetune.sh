@@ -39,7 +39,7 @@ else
         --num-classes "$CLASSES" --best-checkpoint-metric accuracy --maximize-best-checkpoint-metric
     )
 fi
-EXAMPLES=$("$PYTHON" "$ROOT/scripts/count_examples.py" "$TASK/input0/train")
+EXAMPLES=$("$PYTHON" -m fairseq_electra.text.count_examples "$TASK/input0/train")
 UPDATES=$(((EXAMPLES + FINETUNE_BATCH - 1) / FINETUNE_BATCH * ${EPOCHS:-3}))
 
 train "$TASK" --user-dir "$ROOT/fairseq_electra" --save-dir "$SAVE_DIR" \

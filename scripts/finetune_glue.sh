@@ -5,4 +5,4 @@
 #   SIZE=small GLUE_DIR=glue scripts/finetune_glue.sh TASK|all CHECKPOINT|none OUT_DIR [options]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-exec "$PYTHON" "$ROOT/scripts/finetune_glue.py" "$@"
+exec "$PYTHON" "$ROOT/scripts/glue" "$@"

@@ -23,7 +23,7 @@ if [ "$CHECKPOINT" != none ]; then
     START=(--finetune-from-model "$CHECKPOINT") # unless SAVE_DIR has a checkpoint to go on from
 fi
 DECAY=${LAYER_DECAY:-${FINETUNE_LAYER_DECAY:-}}
-WINDOWS=$("$PYTHON" "$ROOT/scripts/count_windows.py" "$SQUAD" "$@")
+WINDOWS=$("$PYTHON" -m fairseq_electra.text.count_windows "$SQUAD" "$@")
 UPDATES=$(((WINDOWS + FINETUNE_BATCH - 1) / FINETUNE_BATCH * ${EPOCHS:-2}))
 
 train "$SQUAD" --user-dir "$ROOT/fairseq_electra" --save-dir "$SAVE_DIR" \

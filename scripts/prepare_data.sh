@@ -2,4 +2,4 @@
 # Raw text -> tokenizer -> pieces -> fairseq-preprocess -> a data-bin: see --help.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-exec "$PYTHON" "$ROOT/scripts/prepare_data.py" "$@"
+exec "$PYTHON" -m fairseq_electra prepare-data "$@"

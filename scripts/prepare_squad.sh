@@ -2,4 +2,4 @@
 # SQuAD's JSON -> a folder for --task electra_answers: see --help.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-exec "$PYTHON" "$ROOT/scripts/prepare_squad.py" "$@"
+exec "$PYTHON" -m fairseq_electra prepare-squad "$@"

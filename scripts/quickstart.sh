@@ -33,7 +33,7 @@ run_logged() {  # name, metrics to show, save-dir, command...
     shift 3
     [ -f "$dir/done" ] && echo "$name: done before" && return
     mkdir -p "$dir"
-    if ! "$@" 2>&1 | "$PYTHON" scripts/show_progress.py "$name" $wanted; then
+    if ! "$@" 2>&1 | "$PYTHON" -m fairseq_electra.runs.show_progress "$name" $wanted; then
         echo "$name failed; the end of $dir/train.log:" >&2
         tail -n 15 "$dir/train.log" >&2
         return 1
@@ -43,7 +43,7 @@ run_logged() {  # name, metrics to show, save-dir, command...
 
 if [ ! -d "$OUT/data-bin" ]; then
     say "making a corpus of the documentation of Python and of the installed libraries"
-    [ -d "$OUT/corpus" ] || "$PYTHON" scripts/make_corpus.py "$OUT/corpus"
+    [ -d "$OUT/corpus" ] || "$PYTHON" scripts/corpus "$OUT/corpus"
     say "training a tokenizer, encoding, fairseq-preprocess"
     scripts/prepare_data.sh --vocab-size 1000 --valid "$OUT/corpus/valid.txt" \
         --test "$OUT/corpus/test.txt" "$OUT/data-bin" "$OUT/corpus/train.txt"
@@ -96,13 +96,13 @@ wait -n
 wait -n
 
 say "comparing"
-"$PYTHON" scripts/show_replacements.py "$OUT/electra/checkpoint_last.pt" \
+"$PYTHON" -m fairseq_electra show "$OUT/electra/checkpoint_last.pt" \
     --html "$OUT/replacements.html" --force > "$OUT/replacements.txt" &
 PAGE=$!
-"$PYTHON" scripts/measure_features.py "ELECTRA=$OUT/electra/checkpoint_last.pt" \
+"$PYTHON" -m fairseq_electra features "ELECTRA=$OUT/electra/checkpoint_last.pt" \
     "RoBERTa=$OUT/roberta/checkpoint_last.pt" \
     "untrained=untrained:$OUT/electra/checkpoint_last.pt" --out "$OUT/features.json"
-"$PYTHON" scripts/compare_runs.py --out "$OUT" --features "$OUT/features.json" \
+"$PYTHON" -m fairseq_electra compare --out "$OUT" --features "$OUT/features.json" \
     --task "swapped-words=swapped words, F1 (like ELECTRA's own task)" \
     --task "library=which library, accuracy (unlike it)" \
     "ELECTRA=$OUT/electra+$OUT/swapped-words-ELECTRA+$OUT/library-ELECTRA" \

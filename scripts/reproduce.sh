@@ -5,4 +5,4 @@
 #   GLUE_DIR=glue scripts/reproduce.sh OUT_DIR TEXT... [options]
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
-exec "$PYTHON" "$ROOT/scripts/reproduce.py" "$@"
+exec "$PYTHON" "$ROOT/scripts/evidence" "$@"

@@ -129,7 +129,7 @@ match_electra() {
     local model=$1 matched=${ELECTRA_UPDATES:-$UPDATES}
     shift
     choose_mlm_updates "$matched"
-    UPDATES=$("$PYTHON" "$ROOT/scripts/flops.py" "--match-$model" --arch "electra_$SIZE" \
+    UPDATES=$("$PYTHON" -m fairseq_electra flops "--match-$model" --arch "electra_$SIZE" \
         --data "$DATA" --tokens-per-sample "$TOKENS" --mask-prob "$MASK_PROB" \
         --updates "$matched" --mlm-updates "$MLM_UPDATES" -- "${GENERATOR[@]}" ${ELECTRA_OPTIONS:-} "$@")
     echo "RoBERTa: $UPDATES updates cost as much as ELECTRA's $matched" >&2

@@ -14,6 +14,7 @@ import os
 from pathlib import Path
 from typing import List, Optional
 
+import fairseq_electra
 from fairseq_electra.conversion.checkpoint_file import write_checkpoint
 from fairseq_electra.conversion.networks import Converted
 from fairseq_electra.conversion.writing import name_failure
@@ -103,13 +104,13 @@ def add_new_parts(parser: argparse.ArgumentParser, with_arch: bool = True) -> No
 def add_parser(commands, name: str, run, **options) -> argparse.ArgumentParser:
     """A command that calls run(args, folder)."""
     parser = commands.add_parser(name, **options)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, command=name)
     return parser
 
 
 def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m fairseq_electra.conversion",
+        prog="fairseq-electra",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -147,17 +148,17 @@ def convert(args: argparse.Namespace) -> List[str]:
 
 def main(argv: Optional[List[str]] = None) -> None:
     args = parse_args(argv)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow says of the machine
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     try:
         lines = convert(args)
     except (ValueError, OSError) as error:
-        raise SystemExit(f"conversion: {error}") from None
+        raise SystemExit(f"fairseq-electra {args.command}: {error}") from None
     print("\n".join(lines))
     print(f"wrote {args.out_dir}")
 
 
 if __name__ == "__main__":
-    # Whatever fairseq and the plugin log as an error they raise as well.
-    logging.disable(logging.ERROR)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow says of the machine
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    fairseq_electra.register()
+    logging.disable(logging.ERROR)  # whatever is logged as an error is raised as well
     main()

@@ -6,7 +6,6 @@ answer}, as the official scripts take them; and their metrics, if the file has a
 
 import argparse
 import json
-import logging
 import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
@@ -119,14 +118,8 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
 
 def main(argv: Optional[List[str]] = None) -> None:
     args = parse_args(argv)
+    sys.stdout.reconfigure(errors="replace")  # an id may hold what the terminal cannot show
     try:
         answer_file(args)
     except (ValueError, OSError) as error:
-        raise SystemExit(f"predict_answers.py: {error}") from None
-
-
-if __name__ == "__main__":
-    # Whatever fairseq and the plugin log as an error they raise as well.
-    logging.disable(logging.ERROR)
-    sys.stdout.reconfigure(errors="replace")  # an id may hold what the terminal cannot show
-    main()
+        raise SystemExit(f"fairseq-electra answer: {error}") from None

@@ -5,9 +5,8 @@ prepare_task.sh, a split. Out: lines on stdout.
 """
 
 import argparse
-import logging
 from pathlib import Path
-from typing import List, NamedTuple
+from typing import List, NamedTuple, Optional
 
 import torch
 from fairseq import utils
@@ -64,19 +63,14 @@ def predict(predictor: Predictor, split: str) -> List[str]:
     return [dictionary[dictionary.nspecial + number] for number in logits.argmax(1).tolist()]
 
 
-def main() -> None:
+def main(argv: Optional[List[str]] = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("checkpoint", type=Path, help="of scripts/finetune.sh")
     parser.add_argument("task_bin", type=Path, help="of scripts/prepare_task.sh")
     parser.add_argument("split", nargs="?", default="valid", help="default: %(default)s")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         for line in predict(load_predictor(args.checkpoint, args.task_bin), args.split):
             print(line)
     except (ValueError, OSError) as error:
-        raise SystemExit(f"predict_sentences.py: {error}") from None
-
-
-if __name__ == "__main__":
-    logging.disable(logging.ERROR)
-    main()
+        raise SystemExit(f"fairseq-electra predict: {error}") from None

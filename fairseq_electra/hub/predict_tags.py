@@ -5,8 +5,6 @@ additional last column, which conlleval reads; and, if the file has tags, seqeva
 """
 
 import argparse
-import logging
-import signal
 import sys
 from pathlib import Path
 from typing import List, Optional
@@ -151,11 +149,4 @@ def main(argv: Optional[List[str]] = None) -> None:
     try:
         tag_file(args)
     except (ValueError, OSError) as error:
-        raise SystemExit(f"predict_tags.py: {error}") from None
-
-
-if __name__ == "__main__":
-    # Whatever fairseq and the plugin log as an error they raise as well.
-    logging.disable(logging.ERROR)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends quietly
-    main()
+        raise SystemExit(f"fairseq-electra tag: {error}") from None

@@ -347,7 +347,3 @@ def main(argv=None) -> None:
     document = {"x": args.x, "rows": rows, "notes": notes}
     (args.out / "table.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     plot_runs(runs, args.x, args.out / "curves.png", tasks)
-
-
-if __name__ == "__main__":
-    main()

@@ -273,7 +273,3 @@ def main(argv=None) -> None:
         print(json.dumps(count, indent=2))
     else:
         print(format_table(count))
-
-
-if __name__ == "__main__":
-    main()

@@ -123,14 +123,9 @@ def main(argv=None) -> None:
             if tagged:
                 found[name]["probe"] = probe(model, task, *tagged)
     except (ValueError, OSError) as error:
-        sys.exit(f"measure_features.py: {error}")
+        sys.exit(f"fairseq-electra features: {error}")
     text = json.dumps(found, indent=1) + "\n"
     if args.out:
         args.out.write_text(text, encoding="utf-8")
     else:
         print(text, end="")
-
-
-if __name__ == "__main__":
-    logging.disable(logging.WARNING)
-    main()

@@ -240,11 +240,4 @@ def main(argv: Optional[List[str]] = None) -> None:
                 page.write(render_html(report))
             print(f"wrote {args.html}", file=sys.stderr)
     except (ValueError, OSError) as error:
-        raise SystemExit(f"show_replacements.py: {error}") from None
-
-
-if __name__ == "__main__":
-    # Whatever fairseq and the plugin log as an error they raise as well.
-    logging.disable(logging.ERROR)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends quietly
-    main()
+        raise SystemExit(f"fairseq-electra show: {error}") from None

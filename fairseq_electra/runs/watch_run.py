@@ -1,6 +1,6 @@
 """Memory, open files and disk of a running training over time: does anything grow?
 
-    python scripts/watch_run.py PID SAVE_DIR --out WATCHED.csv [--every 30]
+    fairseq-electra watch PID SAVE_DIR --out WATCHED.csv [--every 30]
 
 reads /proc (Linux) for PID and all processes it started until PID ends, adds a row every so many
 seconds, and prints first, median and last of each column. Memory is proportional set size, so that
@@ -12,6 +12,7 @@ import csv
 import statistics
 import time
 from pathlib import Path
+from typing import List, Optional
 
 COLUMNS = ("seconds", "processes", "memory_mib", "open_files", "threads", "log_kib", "saved_mib")
 
@@ -95,7 +96,7 @@ def summarize(rows: list) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
+def main(argv: Optional[List[str]] = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -103,13 +104,9 @@ def main() -> None:
     parser.add_argument("save_dir", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="CSV file, a row a measurement")
     parser.add_argument("--every", type=float, default=30, help="seconds between two rows")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if not is_running(args.pid):
         parser.error(f"no process {args.pid} is running")
     if not args.save_dir.is_dir():
         parser.error(f"no folder '{args.save_dir}'")
     print(summarize(watch(args.pid, args.save_dir, args.out, args.every)))
-
-
-if __name__ == "__main__":
-    main()

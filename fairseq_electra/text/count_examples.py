@@ -1,4 +1,4 @@
-"""Print how many examples a split has: `count_examples.py TASK_BIN/input0/train`.
+"""Print how many examples a split has: `python -m ... TASK_BIN/input0/train`, for finetune.sh.
 
 Ends with the file's name if the split is damaged, empty or not there.
 """

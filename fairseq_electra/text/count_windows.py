@@ -8,6 +8,7 @@ import logging
 from dataclasses import fields
 from typing import List, Optional
 
+import fairseq_electra
 from fairseq_electra.tasks.electra_answers import ElectraAnswersTask, ElectraAnswersTaskConfig
 
 SIZES = ("tokens_per_sample", "doc_stride", "max_query_length")
@@ -28,8 +29,9 @@ def count_windows(argv: Optional[List[str]] = None) -> int:
 
 
 if __name__ == "__main__":
+    fairseq_electra.register()
     logging.disable(logging.ERROR)  # training logs it again
     try:
         print(count_windows())
     except ValueError as error:
-        raise SystemExit(f"count_windows.py: {error}") from None
+        raise SystemExit(f"finetune_squad.sh: {error}") from None

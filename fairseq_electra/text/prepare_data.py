@@ -9,7 +9,7 @@ import os
 import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Iterator, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 from fairseq_electra.data.tokenizer import Tokenizer, load_tokenizer, load_wordpiece
 from fairseq_electra.new_folder import new_folder
@@ -22,9 +22,11 @@ HOLD_OUT = 100
 VOCAB_SIZE = 8000
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="prepare_data.sh", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="fairseq-electra prepare-data", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="data-bin to make")
     parser.add_argument(
         "raw_files",
@@ -152,16 +154,12 @@ def describe(args: argparse.Namespace, tokenizer: Tokenizer, counts: Counts) -> 
     return "\n".join(lines)
 
 
-def main() -> None:
-    args = parse_args()
+def main(argv: Optional[List[str]] = None) -> None:
+    args = parse_args(argv)
     start = time.time()
     try:
         tokenizer, counts = prepare(args)
     except (ValueError, OSError, BrokenProcessPool) as error:  # also a full disk, no memory
-        raise SystemExit(f"prepare_data.sh: {error}") from None
+        raise SystemExit(f"fairseq-electra prepare-data: {error}") from None
     print(describe(args, tokenizer, counts))
     print(f"{time.time() - start:.0f} s")
-
-
-if __name__ == "__main__":
-    main()

@@ -5,10 +5,9 @@ train.json, valid.json and perhaps test.json, checked, beside dict.txt and the t
 """
 
 import argparse
-import logging
 import shutil
 from pathlib import Path
-from typing import Dict
+from typing import Dict, List, Optional
 
 from fairseq_electra.data.answer_windows import describe_skipped
 from fairseq_electra.data.squad import read_squad
@@ -41,9 +40,9 @@ def prepare(args: argparse.Namespace) -> str:
     return "\n".join([*lines, f"{args.out_dir}: ready for scripts/finetune_squad.sh"])
 
 
-def main() -> None:
+def main(argv: Optional[List[str]] = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="prepare_squad.sh",
+        prog="fairseq-electra prepare-squad",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -52,13 +51,8 @@ def main() -> None:
     parser.add_argument("train", type=Path, metavar="TRAIN.json")
     parser.add_argument("valid", type=Path, metavar="DEV.json")
     parser.add_argument("test", type=Path, metavar="TEST.json", nargs="?")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         print(prepare(args))
     except (ValueError, OSError) as error:
-        raise SystemExit(f"prepare_squad.sh: {error}") from None
-
-
-if __name__ == "__main__":
-    logging.disable(logging.WARNING)  # what the task logs is in the lines printed
-    main()
+        raise SystemExit(f"fairseq-electra prepare-squad: {error}") from None

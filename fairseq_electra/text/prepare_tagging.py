@@ -7,7 +7,7 @@ data every 10th sentence of train.txt becomes it. Out: words and tags of each sp
 
 import argparse
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from fairseq_electra.data.conll import Sentence, format_conll, read_conll
 from fairseq_electra.data.tokenizer import load_tokenizer
@@ -90,9 +90,9 @@ def prepare(args: argparse.Namespace) -> str:
     return f"{args.out_dir}: {sizes} sentences; {describe_tags(splits, labels)}"
 
 
-def main() -> None:
+def main(argv: Optional[List[str]] = None) -> None:
     parser = argparse.ArgumentParser(
-        prog="prepare_tagging.sh",
+        prog="fairseq-electra prepare-tagging",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -107,12 +107,8 @@ def main() -> None:
             metavar="N",
             help=f"column of the {name}, from 0, or from the end as -1 (default: {place})",
         )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         print(prepare(args))
     except (ValueError, OSError) as error:
-        raise SystemExit(f"prepare_tagging.sh: {error}") from None
-
-
-if __name__ == "__main__":
-    main()
+        raise SystemExit(f"fairseq-electra prepare-tagging: {error}") from None

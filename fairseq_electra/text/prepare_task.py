@@ -180,8 +180,10 @@ def prepare(args: argparse.Namespace) -> str:
     return f"{args.out_dir}: {sizes} texts, {counts}; {head}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="prepare_task.sh", description=__doc__.split("\n")[0])
+def main(argv: Optional[List[str]] = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="fairseq-electra prepare-task", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="folder to make")
     parser.add_argument("tokenizer_dir", type=Path, metavar="TOKENIZER_DIR", help="a data-bin")
     parser.add_argument(
@@ -197,12 +199,8 @@ def main() -> None:
         help="pieces of a text that are kept, <s> and </s> not counted; of a pair one less in all "
         f"(default {MAX_TOKENS})",
     )
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     try:
         print(prepare(args))
     except (ValueError, OSError) as error:
-        raise SystemExit(f"prepare_task.sh: {error}") from None
-
-
-if __name__ == "__main__":
-    main()
+        raise SystemExit(f"fairseq-electra prepare-task: {error}") from None

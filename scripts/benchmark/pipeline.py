@@ -31,7 +31,7 @@ from scripts.benchmark.contenders import (
 )
 from scripts.benchmark.timing import interleave
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 BYTES_PER_WEIGHT = 28  # read weight, gradient and two means, write all but the gradient: float32
 LOADED_TOKENS = 2_000_000
 UPDATES = {"cpu": 8, "cuda": 100}  # of fairseq-train

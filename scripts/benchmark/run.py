@@ -7,7 +7,6 @@ benchmark.md, benchmark.json and benchmark.png, and rewrites them after each par
 """
 
 import argparse
-import logging
 import platform
 import statistics
 import sys
@@ -292,13 +291,8 @@ def run_parts(args: argparse.Namespace) -> Dict:
 
 def main(argv=None) -> None:
     args = parse_args(argv)
-    logging.disable(logging.INFO)
     given = sys.argv[1:] if argv is None else argv
     args.command = " ".join(["python scripts/benchmark.py", *given])
     args.out.mkdir(parents=True, exist_ok=True)
     run_parts(args)
     print((args.out / "benchmark.md").read_text())
-
-
-if __name__ == "__main__":
-    main()

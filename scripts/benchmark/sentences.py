@@ -187,7 +187,3 @@ def main(argv=None) -> None:
     print(f"{'tokens/s':34}{'training':>10}{'inference':>11}")
     for name in rates["training"]:
         print(f"{name:34}{rates['training'][name]:10.0f}{rates['inference'][name]:11.0f}")
-
-
-if __name__ == "__main__":
-    main()

@@ -134,7 +134,3 @@ def main(argv=None) -> None:
             f"| {gpus} | {cost.sequences:.3g} | {cost.bytes / 1e6:.0f} | {cost.compute * 1e3:.3g} "
             f"| {cost.exchange * 1e3:.3g} | {cost.plain:.0%}, overlapped {cost.overlapped:.0%} |"
         )
-
-
-if __name__ == "__main__":
-    main()

@@ -154,9 +154,5 @@ def main() -> None:
         with new_folder(args.out_dir) as folder:
             sizes = write_corpus(drop_repeated(read_packages(PACKAGES)), folder)
     except (ValueError, OSError) as error:
-        raise SystemExit(f"make_corpus.py: {error}") from None
+        raise SystemExit(f"corpus: {error}") from None
     print(format_table(sizes))
-
-
-if __name__ == "__main__":
-    main()

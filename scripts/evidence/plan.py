@@ -11,7 +11,7 @@ from typing import Dict, List, NamedTuple, Sequence
 from fairseq_electra.runs.count_flops import match_updates
 from fairseq_electra.runs.flops import count_run, parse_args, read_arch
 
-SCRIPTS = Path(__file__).resolve().parent
+SCRIPTS = Path(__file__).resolve().parents[1]
 SETTINGS = ("UPDATES", "WARMUP", "TOKENS", "BATCH", "MASK_PROB")  # of sizes.sh
 MODELS = {"electra": "ELECTRA", "roberta": "RoBERTa"}
 WARMUP_SHARE = (

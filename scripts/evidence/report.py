@@ -178,7 +178,7 @@ def write_report(out_dir: Path) -> None:
     plot_curve([point for point in points if point["score"]], tasks, report / "curve.png")
 
 
-if __name__ == "__main__":
+def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("usage: evidence.py OUT_DIR")
     logging.disable(logging.WARNING)

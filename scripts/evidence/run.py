@@ -7,7 +7,6 @@ done so far. Run the same command again to go on after an interruption.
 
 import argparse
 import json
-import logging
 import os
 import sys
 import threading
@@ -201,8 +200,3 @@ def main(argv: Optional[List[str]] = None) -> None:
     if stages.failed:
         sys.exit(f"reproduce.sh: failed, see {args.out_dir}/logs: {', '.join(stages.failed)}")
     print(f"table and plot: {args.out_dir / 'report'}")
-
-
-if __name__ == "__main__":
-    logging.disable(logging.WARNING)
-    main()

@@ -7,7 +7,6 @@ is not redone: run it again to resume, or to add tasks and seeds.
 
 import argparse
 import json
-import logging
 import os
 import shutil
 import signal
@@ -26,7 +25,7 @@ from scripts.glue.metrics import measure, predict_majority
 from scripts.glue.summary import summarize, write_results
 from scripts.glue.tasks import LARGEST, GlueTask, as_training_data, find_tasks, read_task
 
-SCRIPTS = Path(__file__).resolve().parent
+SCRIPTS = Path(__file__).resolve().parents[1]
 ENVIRONMENT = """environment:
   GLUE_DIR      GLUE's own files, a folder a task: CoLA/train.tsv, CoLA/dev.tsv[, CoLA/test.tsv] ...
   DATA          data-bin whose tokenizer is used (default: what CHECKPOINT was trained on)
@@ -270,8 +269,3 @@ def main(argv: Optional[List[str]] = None) -> None:
         print(write_results(results, settings.out_dir), end="")
     except (ValueError, OSError) as error:
         sys.exit(f"finetune_glue.sh: {error}")
-
-
-if __name__ == "__main__":
-    logging.disable(logging.WARNING)
-    main()

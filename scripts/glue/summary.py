@@ -110,7 +110,3 @@ def main() -> None:
         print(format_table(models), end="")
     except (ValueError, OSError) as error:
         raise SystemExit(f"summarize_glue.py: {error}") from None
-
-
-if __name__ == "__main__":
-    main()

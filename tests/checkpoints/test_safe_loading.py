@@ -338,7 +338,7 @@ def test_an_old_python_unpacks_no_archive(packed, monkeypatch):
 
 def test_nothing_else_unpickles():
     """Every other way to run what a file says, in all that is installed or called as a script."""
-    sources = [*ROOT.glob("fairseq_electra/**/*.py"), *ROOT.glob("scripts/*.py")]
+    sources = [*ROOT.glob("fairseq_electra/**/*.py"), *ROOT.glob("scripts/**/*.py")]
     for source in sources:
         text = source.read_text()
         for call in ("pickle.load", "yaml.load", " = eval(", " exec(", "allow_pickle"):

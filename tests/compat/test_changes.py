@@ -14,7 +14,9 @@ CHECKPOINTS, LOADING, DISTRIBUTED, UPDATES = (
 )
 FAILS_WITHOUT = {
     "allow_checkpoint_classes": f"{CHECKPOINTS}::test_a_checkpoint_with_a_namespace_loads",
-    "guard_checkpoints": "checkpoints/test_safe_loading.py::test_a_model_archive_cannot_write_elsewhere",
+    "guard_checkpoints": (
+        "checkpoints/test_safe_loading.py::test_a_model_archive_cannot_write_elsewhere"
+    ),
     "restore_numpy_compat": f"{LOADING}::test_break_mode_eos_works",
     "shorten_logged_tensors": f"{UPDATES}::test_long_tensors_are_printed_as_their_shape",
     "stop_loading_ahead": f"{LOADING}::test_a_loop_that_is_left_early_ends_its_thread",

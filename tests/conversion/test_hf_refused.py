@@ -38,7 +38,7 @@ def refuse(pair, out, message):
     command = ["import-hf", str(pair[0]), "--generator", str(pair[1]), str(out)]
     with pytest.raises(SystemExit, match=message) as error:
         main(command)
-    assert str(error.value).startswith("conversion: ")
+    assert str(error.value).startswith("fairseq-electra import-hf: ")
     assert "\n" not in str(error.value)
     assert not out.exists()
     assert not list(out.parent.glob("*partial*"))

@@ -109,7 +109,7 @@ def test_from_pretrained(trained, tmp_path, attribute):
 def test_an_error_is_one_line(tmp_path, run_command):
     done = run_command(*CONVERT, "export-hf", tmp_path / "none.pt", tmp_path / "out", check=False)
     assert done.returncode == 1
-    assert done.output == f"conversion: {tmp_path / 'none.pt'}: no such checkpoint\n"
+    assert done.output == f"fairseq-electra export-hf: {tmp_path / 'none.pt'}: no such checkpoint\n"
     assert not list(tmp_path.iterdir())
 
 
@@ -124,7 +124,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(trained, tmp_path, run_command,
     done = run_command(*("bash", "-c", shell, *CONVERT, command, source, out), check=False)
     assert done.returncode == 1
     (line,) = done.output.splitlines()
-    assert line.startswith(f"conversion: {out}")
+    assert line.startswith(f"fairseq-electra {command}: {out}")
     assert " could not be written: " in line and "File too large" in line
     assert not list(tmp_path.iterdir())
 

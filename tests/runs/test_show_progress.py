@@ -12,7 +12,8 @@ disc_auc=0.6, num_updates=20, lr=0.0005
 | num_updates 20
 2026-01-01 00:00:03 | INFO | train | epoch 001 | loss 26 | gen_loss 8 | num_updates 20
 """
-COMMAND = [sys.executable, str(ROOT / "scripts" / "show_progress.py"), "ELECTRA", "gen_loss", "auc"]
+MODULE = "fairseq_electra.runs.show_progress"
+COMMAND = [sys.executable, "-m", MODULE, "ELECTRA", "gen_loss", "auc"]
 
 
 def test_intervals_and_validations_are_shown():
@@ -35,7 +36,7 @@ disc_auc=0.6, num_updates=40
 
 
 def test_each_stage_shows_what_it_has():
-    command = [*COMMAND[:3], "mlm_loss", "disc_auc", "disc_auc_context"]
+    command = [*COMMAND[:4], "mlm_loss", "disc_auc", "disc_auc_context"]
     done = subprocess.run(command, input=STAGES, text=True, capture_output=True, check=True)
     assert [line.split("update ")[1].split() for line in done.stdout.splitlines()] == [
         ["20", "mlm_loss", "7.5"],

@@ -29,7 +29,7 @@ from fairseq_electra.runs.render_replacements import (
 from fairseq_electra.runs.replacement_words import Token, count_tokens, describe_counts, lay_out_words, read_piece
 from fairseq_electra.runs.show_replacements import find_tokenizer, main, summarize
 
-SCRIPT = Path(show_replacements.__file__)
+SCRIPT = ROOT / "scripts" / "show_replacements.py"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 # joins pieces as SentencePiece does, without a trained model
 SENTENCEPIECE = SimpleNamespace(join_words=lambda p: SentencePieceTokenizer.join_words(None, p))
@@ -433,7 +433,7 @@ def test_another_dictionary_is_refused_in_one_line(trained, data_bin, tmp_path, 
     done = run_command(sys.executable, SCRIPT, trained[0], "--data", data, check=False)
     assert done.returncode == 1
     (line,) = done.output.splitlines()
-    assert line.startswith(f"show_replacements.py: {trained[0]} with {data}: ")
+    assert line.startswith(f"fairseq-electra show: {trained[0]} with {data}: ")
     assert "the checkpoint was trained with another dictionary" in line
 
 

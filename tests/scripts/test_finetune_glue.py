@@ -3,7 +3,6 @@
 import json
 import random
 import subprocess
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,7 +16,7 @@ from fairseq_electra.hub.predict_sentences import load_predictor, predict
 from scripts.glue import run as finetune_glue
 
 ANIMALS, TOOLS = ["cat", "dog", "bird", "fish"], ["saw", "axe", "nail", "drill"]
-FINETUNE = Path(finetune_glue.__file__).with_name("finetune.sh")
+FINETUNE = finetune_glue.SCRIPTS / "finetune.sh"
 
 
 def make_rows(name, count, rng):

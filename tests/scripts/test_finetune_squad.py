@@ -56,5 +56,5 @@ def test_what_is_missing_is_named(folder, tmp_path):
     assert "no checkpoint" in printed
     arguments = (folder / "squad", tmp_path / "save", "none", "--doc-stride", 0)
     printed = finetune(*arguments, check=False)
-    assert printed == "count_windows.py: --doc-stride must be at least 1, not 0\n"
+    assert printed == "finetune_squad.sh: --doc-stride must be at least 1, not 0\n"
     assert not (tmp_path / "save").exists()

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ from fairseq.data import indexed_dataset
 
 import glue_files
 from commands import run
-from scripts.evidence import run as reproduce
 from scripts.evidence.plan import count_cost, plan_runs, read_settings
 from scripts.evidence.report import average_scores, write_report
 from scripts.evidence.stages import Stage, Stages
@@ -93,7 +91,7 @@ def test_two_cannot_work_in_one_folder_nor_beside_what_a_kill_left(tmp_path):
     with pytest.raises(ValueError, match="another run, or a command of one, works in it"):
         Stages(tmp_path)
     first.lock.close()
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT}/scripts"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", LEFT, str(tmp_path)]
     assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
     with pytest.raises(ValueError, match="works in it"):
@@ -181,7 +179,7 @@ def test_text_in_and_a_curve_out(inputs, tmp_path, monkeypatch):
         monkeypatch.setenv(name, value)
     command = [str(tmp_path / "out"), str(inputs / "text.txt"), "--vocab-size", "80"]
     command += ["--budgets", "0.2", "--no-ablations", "--electra-options", "--log-interval 1"]
-    script = Path(reproduce.__file__).with_suffix(".sh")
+    script = ROOT / "scripts" / "reproduce.sh"
     done = run(script, *command)
     report = tmp_path / "out" / "report"
     results = json.loads((report / "results.json").read_text())

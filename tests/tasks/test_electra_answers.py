@@ -214,7 +214,7 @@ def test_prediction_refuses_what_does_not_fit(squad_bin, tmp_path, capsys):
     source.write_text(json.dumps(make_squad(2, 1)))
     none = tmp_path / "none.pt"
     assert predict(capsys, none, source, "--out", out) == (
-        f"predict_answers.py: {none}: no such checkpoint"
+        f"fairseq-electra answer: {none}: no such checkpoint"
     )
     printed = predict(capsys, none, source, "--out", out, "--na-probs", tmp_path / "na")
     assert "--na-probs: " in printed

@@ -227,7 +227,7 @@ def test_what_the_script_cannot_use_is_named(trained, tag_bin, tmp_path, capsys)
     ):
         printed = tag(capsys, *arguments)
         assert message in printed
-        assert printed.startswith("predict_tags.py: ")
+        assert printed.startswith("fairseq-electra tag: ")
         assert "\n" not in printed
 
 

@@ -77,7 +77,7 @@ def test_bad_files_are_named_and_nothing_is_made(folder, prepare, name):
         (folder / f"{name}.json").write_text(text)
         before = sorted(folder.iterdir())
         printed = prepare("train.json", "dev.json")
-        assert printed.startswith(f"prepare_squad.sh: {folder / name}.json")
+        assert printed.startswith(f"fairseq-electra prepare-squad: {folder / name}.json")
         assert complaint in printed
         assert sorted(folder.iterdir()) == before
 

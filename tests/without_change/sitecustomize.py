@@ -1,6 +1,6 @@
 """Leave out one change of compat/, the one that WITHOUT_CHANGE names, in every Python process.
 
-Python imports this file when it starts and finds it on PYTHONPATH (see tests/compat/test_changes.py).
+Python imports this file when it starts and finds it on PYTHONPATH (see test_changes.py).
 """
 
 import importlib.abc

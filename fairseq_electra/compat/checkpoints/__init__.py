@@ -27,8 +27,8 @@ def allow_checkpoint_classes() -> None:
     """Let `torch.load(weights_only=True)`, the default since torch 2.6, read fairseq's checkpoints.
 
     They hold the model's arguments as an `argparse.Namespace`, and perhaps a metric as a numpy
-    number. Both are allowed by name (checkpoints/safe_loading.py) instead of turning `weights_only` off, which
-    would let any downloaded checkpoint run code.
+    number. Both are allowed by name (fairseq_electra/checkpoints/safe_loading.py) instead of
+    turning `weights_only` off, which would let any downloaded checkpoint run code.
     Needed by ve-fairseq 0.12.3; fairseq main loads with `weights_only=False`.
     """
     torch.serialization.add_safe_globals(safe_loading.ALLOWED)

@@ -1,0 +1,169 @@
+"""The front door: `fairseq-electra COMMAND ...`, or `python -m fairseq_electra COMMAND ...`."""
+
+import importlib
+import logging
+import signal
+import sys
+from typing import List, NamedTuple, Optional
+
+import fairseq_electra
+
+
+class Command(NamedTuple):
+    """A command: the module whose `main` it is, what it does, and how it is called."""
+
+    module: str
+    does: str
+    example: str
+    silenced: int = logging.NOTSET  # logs up to this level: it says itself what matters
+    needs_fairseq: bool = True
+
+
+TEXT, RUNS, HUB, CONVERSION = (
+    f"fairseq_electra.{room}" for room in ("text", "runs", "hub", "conversion.__main__")
+)
+GROUPS = {
+    "Data": {
+        "prepare-data": Command(
+            f"{TEXT}.prepare_data",
+            "raw text -> a data-bin with its tokenizer, for pre-training",
+            "prepare-data data-bin text.txt.xz --vocab-size 8000",
+        ),
+        "prepare-task": Command(
+            f"{TEXT}.prepare_task",
+            "sentences or pairs with labels, as TSV -> data to fine-tune on",
+            "prepare-task task-bin data-bin tsv-folder --pairs",
+        ),
+        "prepare-tagging": Command(
+            f"{TEXT}.prepare_tagging",
+            "tagged words, as CoNLL -> data to fine-tune on",
+            "prepare-tagging tag-bin data-bin conll-folder",
+        ),
+        "prepare-squad": Command(
+            f"{TEXT}.prepare_squad",
+            "questions and passages, as SQuAD's JSON -> data to fine-tune on",
+            "prepare-squad squad-bin data-bin train-v1.1.json dev-v1.1.json",
+            logging.WARNING,
+        ),
+    },
+    "Training": {
+        "user-dir": Command(
+            f"{RUNS}.user_dir",
+            "the folder for fairseq-train's --user-dir",
+            'user-dir    # fairseq-train data-bin --user-dir "$(fairseq-electra user-dir)" ...',
+            needs_fairseq=False,
+        ),
+        "flops": Command(
+            f"{RUNS}.flops",
+            "what a pre-training costs, and RoBERTa at the same cost",
+            "flops --arch electra_small --data data-bin --updates 1000000",
+        ),
+        "watch": Command(
+            f"{RUNS}.watch_run",
+            "memory, files and disk of a running training",
+            "watch 12345 runs/electra --out watched.csv",
+            needs_fairseq=False,
+        ),
+    },
+    "Results": {
+        "compare": Command(
+            f"{RUNS}.compare_runs",
+            "runs by their logs: a table and a plot",
+            "compare ELECTRA=runs/electra RoBERTa=runs/roberta --out runs",
+            needs_fairseq=False,
+        ),
+        "show": Command(
+            f"{RUNS}.show_replacements",
+            "a batch as people read it: what was replaced, and what was found",
+            "show runs/electra/checkpoint_best.pt --html page.html",
+            logging.ERROR,  # whatever is logged as an error is raised as well
+        ),
+        "features": Command(
+            f"{RUNS}.measure_features",
+            "how many directions of an encoder's features are alive; a probe",
+            "features ELECTRA=runs/electra/checkpoint_best.pt",
+            logging.WARNING,
+        ),
+    },
+    "Predictions": {
+        "predict": Command(
+            f"{HUB}.predict_sentences",
+            "labels or scores of sentences and pairs",
+            "predict runs/task/checkpoint_best.pt task-bin valid",
+            logging.ERROR,
+        ),
+        "tag": Command(
+            f"{HUB}.predict_tags",
+            "tags of words",
+            "tag runs/tags/checkpoint_best.pt words.txt",
+            logging.ERROR,
+        ),
+        "answer": Command(
+            f"{HUB}.predict_answers",
+            "answers to questions about passages",
+            "answer runs/squad/checkpoint_best.pt questions.json --out answers.json",
+            logging.ERROR,
+        ),
+    },
+    "Conversion": {
+        "export-hf": Command(
+            CONVERSION,
+            "a checkpoint -> folders for Hugging Face",
+            "export-hf runs/electra/checkpoint_best.pt hf-folder",
+            logging.ERROR,
+        ),
+        "import-hf": Command(
+            CONVERSION,
+            "Hugging Face's -> a checkpoint",
+            "import-hf google/discriminator --generator google/generator imported",
+            logging.ERROR,
+        ),
+        "import-tf": Command(
+            CONVERSION,
+            "the authors' TensorFlow checkpoint -> a checkpoint",
+            "import-tf electra_small/model.ckpt --vocab electra_small/vocab.txt imported",
+            logging.ERROR,
+        ),
+        "import-roberta": Command(
+            CONVERSION,
+            "fairseq's RoBERTa -> a discriminator with a new generator",
+            "import-roberta runs/roberta/checkpoint_best.pt imported",
+            logging.ERROR,
+        ),
+    },
+}
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
+
+
+def list_commands() -> str:
+    """All commands in groups, a line each."""
+    lines = ["usage: fairseq-electra COMMAND ...      (--help after it for more)"]
+    for title, group in GROUPS.items():
+        lines += ["", title, *(f"  {name:16} {command.does}" for name, command in group.items())]
+    return "\n".join(lines)
+
+
+def main(argv: Optional[List[str]] = None) -> None:
+    name, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help"):
+        print(list_commands())
+        return
+    if name not in COMMANDS:
+        raise SystemExit(f"fairseq-electra: no command {name}; there are {', '.join(COMMANDS)}")
+    command = COMMANDS[name]
+    if command.needs_fairseq:
+        fairseq_electra.register()
+    logging.disable(command.silenced)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends quietly
+    sys.argv[0] = f"fairseq-electra {name}"  # what argparse calls it
+    shared = command.module == CONVERSION  # one parser for all of them
+    try:
+        importlib.import_module(command.module).main([name] * shared + arguments)
+    except SystemExit as stop:
+        if not stop.code and {"-h", "--help"} & set(arguments):
+            print(f"\nexample:\n  fairseq-electra {command.example}")
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a person types, and the parts of what is measured."""

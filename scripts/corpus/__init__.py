@@ -1,0 +1,1 @@
+"""The quickstart's corpus and two labelled tasks, from the documentation of what is installed."""

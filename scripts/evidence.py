@@ -1,0 +1,10 @@
+"""The report of a reproduce.sh as far as it has run: see docs/evidence.md."""
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from scripts.evidence.report import main  # noqa: E402
+
+main()

@@ -1,0 +1,12 @@
+"""`scripts/reproduce.sh`."""
+
+import logging
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[2])
+logging.disable(logging.WARNING)
+
+from scripts.evidence.run import main  # noqa: E402
+
+main()

@@ -1,0 +1,10 @@
+"""What spreading a pre-training over GPUs costs, on paper: see docs/distributed.md."""
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from scripts.benchmark.spread_cost import main  # noqa: E402
+
+main()
