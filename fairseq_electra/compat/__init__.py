@@ -1,4 +1,4 @@
-"""What the plugin changes in fairseq and numpy so that both run with today's torch: all of it here.
+"""What the plugin changes in fairseq and numpy: all of it here, in two groups.
 
 `apply()` is called once, when the package is imported. Each change says which version needs it and
 what goes wrong without it; tests/compat/test_changes.py takes each away and sees a test fail. Each
@@ -23,34 +23,37 @@ except ImportError as error:
 
 from fairseq_electra.compat import checkpoints, distributed, loading, updates
 
-CHANGES = (
+REQUIRED = (  # fairseq fails without them, with today's torch and numpy or this plugin's models
     checkpoints.allow_checkpoint_classes,
-    checkpoints.guard_checkpoints,
     loading.restore_numpy_compat,
-    updates.shorten_logged_tensors,
-    loading.stop_loading_ahead,
-    loading.end_loader_workers,
-    loading.load_epochs_anew,
-    updates.explain_divergence,
-    loading.check_data_files,
-    loading.name_dictionary_files,
+    distributed.broadcast_objects,
+    updates.average_numbers_only,
+)
+MENDED = (  # it runs without them, but wrongly, or ends without saying why
+    checkpoints.guard_checkpoints,
     checkpoints.write_checkpoints_whole,
     checkpoints.check_checkpoints_first,
     checkpoints.keep_patience,
-    distributed.broadcast_objects,
+    loading.check_data_files,
+    loading.name_dictionary_files,
+    loading.stop_loading_ahead,
+    loading.end_loader_workers,
+    loading.load_epochs_anew,
+    updates.shorten_logged_tensors,
+    updates.explain_divergence,
+    updates.check_options_first,
+    updates.read_device_once,
+    updates.unscale_once,
     distributed.keep_place_with_other_workers,
     distributed.join_launched_processes,
-    updates.check_options_first,
-    distributed.refuse_separate_copies,  # around the one before: it is asked first
+    distributed.refuse_separate_copies,  # around check_options_first: it is asked first
     distributed.explain_lost_workers,
     distributed.meet_before_data,
     distributed.end_without_heartbeat,
     distributed.vary_dropout_over_workers,
     distributed.count_last_update_right,
-    updates.average_numbers_only,
-    updates.read_device_once,
-    updates.unscale_once,
 )
+CHANGES = (*REQUIRED, *MENDED)
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """`--criterion electra_answers`: windows with answers in, the authors' loss and accuracies out.
 
 Losses are in nats, means over windows. Exact match and F1 are of whole questions, over all their
-windows: scripts/predict_answers.py has them.
+windows: fairseq-electra answer has them.
 """
 
 from dataclasses import dataclass, field

@@ -119,9 +119,10 @@ def test_a_full_disk_is_named_and_leaves_nothing(trained, tmp_path, run_command,
     """As `ulimit -f` imitates it, on which a write fails as on a full disk."""
     checkpoint, hf = trained
     source = checkpoint if command == "export-hf" else hf / "discriminator"
-    shell = f'ulimit -f {limit}; exec "$0" "$@"'
+    code = f"import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, [{limit << 10}] * 2)"
+    code += "; runpy.run_module('fairseq_electra.conversion', run_name='__main__')"
     out = tmp_path / "out"
-    done = run_command(*("bash", "-c", shell, *CONVERT, command, source, out), check=False)
+    done = run_command(sys.executable, "-c", code, command, source, out, check=False)
     assert done.returncode == 1
     (line,) = done.output.splitlines()
     assert line.startswith(f"fairseq-electra {command}: {out}")

@@ -1,7 +1,8 @@
 """Runs that are killed again and again end as the run that was never stopped, bit for bit.
 
-`KILLS=100 pytest tests/reliability/test_resume.py` makes a campaign of it: so many kills for each
-configuration, at random updates and while a checkpoint is written. `KILL_SEED` changes the moments.
+`KILLS=100 pytest -m "campaign or not campaign" tests/reliability/test_resume.py` kills so often in
+each configuration, at random updates and while a checkpoint is written; `KILL_SEED` changes the
+moments.
 """
 
 import contextlib
@@ -23,19 +24,29 @@ KILLS = int(os.environ.get("KILLS", "2"))
 SEED = int(os.environ.get("KILL_SEED", "1"))
 CLOCKS = {"wps", "ups", "wall", "train_wall"}  # with or without train_ and valid_ before them
 SAVE = ("--save-interval-updates", 3)
+FREQUENT = ("--update-freq", 2, "--batch-size", 4)
+KEEP = ("--keep-interval-updates", 1, "--no-epoch-checkpoints")
+DROP = ("--dropout", 0.1, "--attention-dropout", 0.1)
+AVERAGE = ("--store-ema", "--ema-decay", 0.9)
 CONFIGURATIONS = {
-    "plain": SAVE,
-    "epoch ends only": ("--batch-size", 32),
-    "update-freq": (*SAVE, "--update-freq", 2, "--batch-size", 4),
-    "loader workers": (*SAVE, "--num-workers", 2),
-    "keep interval": (*SAVE, "--keep-interval-updates", 1, "--no-epoch-checkpoints"),
-    "sentence pairs": (*SAVE, "--sentence-pairs"),
-    "dropout": (*SAVE, "--dropout", 0.1, "--attention-dropout", 0.1),
-    "averaged weights": (*SAVE, "--store-ema", "--ema-decay", 0.9),
+    "joined": (
+        *(*SAVE, *FREQUENT, *KEEP, *DROP, *AVERAGE),
+        *("--num-workers", 2, "--sentence-pairs"),
+    ),
     "two stages": (*SAVE, "--mlm-updates", 13, "--weight-init", "local"),
     "two workers": (*SAVE, "--batch-size", 4),
-    "out of memory": SAVE,
     "full disk": SAVE,
+}
+APART = {
+    "plain": SAVE,
+    "epoch ends only": ("--batch-size", 32),
+    "update-freq": (*SAVE, *FREQUENT),
+    "loader workers": (*SAVE, "--num-workers", 2),
+    "keep interval": (*SAVE, *KEEP),
+    "sentence pairs": (*SAVE, "--sentence-pairs"),
+    "dropout": (*SAVE, *DROP),
+    "averaged weights": (*SAVE, *AVERAGE),
+    "out of memory": SAVE,
 }
 STARVE = "no more memory"  # an end by a failing allocation, at whatever place
 FILL = "no more room"  # an end by a failing write, at whatever byte of a checkpoint
@@ -156,9 +167,12 @@ def has_ended(command) -> bool:
     return False
 
 
-@pytest.mark.parametrize("name", CONFIGURATIONS)
+@pytest.mark.parametrize(
+    "name", [*CONFIGURATIONS, *(pytest.param(name, marks=pytest.mark.campaign) for name in APART)]
+)
 def test_a_killed_run_ends_as_if_it_never_was(data_bin, tmp_path, name):
-    options, workers = CONFIGURATIONS[name], 2 if name == "two workers" else 1
+    options = {**CONFIGURATIONS, **APART}[name]
+    workers = 2 if name == "two workers" else 1
     whole = read_numbers(finish(launch(data_bin, tmp_path / "whole", options, workers)), {})
     chance, kills, passes, started = random.Random(f"{name} {SEED}"), 0, 0, []
     while kills < KILLS:

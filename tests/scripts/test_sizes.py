@@ -85,3 +85,11 @@ def test_fine_tuning_which_uses_one_gpu_is_told_nothing(fit_batch, gpus):
 def test_the_precision_is_the_machines(fit_batch, precision):
     show = f'fit_batch; test "$PRECISION" = {precision}'
     assert fit_batch("small", 1, 16_000, call=show, precision=precision) == (128, 1, "")
+
+
+@pytest.mark.parametrize("value", ["0", "-4", "abc", "08", "1.5", "", "1000000000", "1 2"])
+def test_what_is_no_count_is_refused_by_name(fit_batch, value):
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        fit_batch("tiny", 0, 0, call=f'check_count BATCH "{value}"')
+    message = f"BATCH must be a whole number from 1 on, not '{value}'\n"
+    assert (refused.value.returncode, refused.value.stderr) == (2, message)

