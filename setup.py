@@ -1,5 +1,7 @@
 """Install fairseq_electra beside fairseq: `pip install -e .`, extras in brackets."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 # Upstream fairseq does not import on Python 3.11 and later; ve-fairseq is its main branch with
@@ -10,6 +12,18 @@ setup(
     name="fairseq-electra",
     version="0.1.0",
     description="ELECTRA pre-training for fairseq: task, criterion, model and optimizers",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
     python_requires=">=3.10",
     packages=find_packages(include=["fairseq_electra", "fairseq_electra.*"]),
     package_data={"fairseq_electra": ["config/*.yaml"]},
