@@ -7,8 +7,13 @@ project's shell scripts find there (`python_client.py`).
 A client sends a line of JSON (`argv` as Python's command line has it, `cwd`, `env`, `session`)
 with its standard streams, and gets the child's pid. It may send signals, a number a line, and gets
 the exit status at the end, negative if a signal ended it. The child is killed when its client ends.
+
+A child with a session of its own is one that a test may kill, and ends as Python does. The others
+leave out that Python takes all of torch and fairseq apart, a second or two of nothing.
 """
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -18,6 +23,8 @@ import select
 import signal
 import socket
 import sys
+import threading
+import traceback
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -27,8 +34,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 MODULES = ("fairseq_cli.train", "fairseq_cli.preprocess", "torch._dynamo", "fairseq_electra")
 
 
-def serve(listening: socket.socket) -> list:
-    """Answer until stdin is closed; returns in a child, with the command line it is to run."""
+def serve(listening: socket.socket) -> dict:
+    """Answer until stdin is closed; returns in a child, with the request that it is to run."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the tests as well
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the keepers
     while sys.stdin not in select.select([listening, sys.stdin], [], [])[0]:
@@ -42,14 +49,14 @@ def serve(listening: socket.socket) -> list:
     os._exit(0)
 
 
-def keep(client: socket.socket) -> list:
+def keep(client: socket.socket) -> dict:
     """Return in a child that is to run the command; in the parent wait for its end."""
     request, streams = receive(client)
     child = os.fork()
     if child == 0:
         become(request, streams)
         client.close()
-        return request["argv"]
+        return request
     for stream in streams:
         os.close(stream)
     end = os.pidfd_open(child)
@@ -106,6 +113,25 @@ def run(argv: list) -> None:
         runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
 
 
+def run_to_end(argv: list) -> None:
+    """`run`, and of Python's end its threads, its exit handlers and the status."""
+    status = 0
+    try:
+        run(argv)
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        if status and not isinstance(stop.code, int):
+            print(stop.code, file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
     for name in MODULES:
         importlib.import_module(name)  # fairseq_cli.train first: it sets the format of the log
@@ -114,5 +140,8 @@ if __name__ == "__main__":
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(sys.argv[1])
     listening.listen(64)
+    gc.collect()
+    gc.freeze()  # a child that collects garbage leaves the memory that it shares alone
     print("ready", flush=True)
-    run(serve(listening))
+    request = serve(listening)
+    (run if request["session"] else run_to_end)(request["argv"])

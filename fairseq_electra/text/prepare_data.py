@@ -68,7 +68,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=positive, default=cpus, metavar="N", help=f"processes (here {cpus})"
     )
-    args = parser.parse_intermixed_args()  # options may stand between the files
+    args = parser.parse_intermixed_args(argv)  # options may stand between the files
     if args.cased and args.tokenizer:
         parser.error("--cased: the tokenizer of --tokenizer decides that")
     for path in {*args.valid, *args.test}.intersection(args.raw_files):

@@ -469,7 +469,7 @@ def test_plot_is_a_readable_png(tmp_path, capsys, electra, roberta, x):
 def drawn(monkeypatch):
     """The figure that plot_runs drew, instead of its file."""
     figures = []
-    monkeypatch.setattr("plot_runs.pyplot.close", figures.append)
+    monkeypatch.setattr("fairseq_electra.runs.plot_runs.pyplot.close", figures.append)
     yield figures
     monkeypatch.undo()
     for figure in figures:

@@ -89,5 +89,5 @@ def test_a_probe_reads_what_is_in_the_words(checkpoint, tmp_path):
     [("a=/nowhere.pt", "no such checkpoint"), ("a={}/text.txt", "not a whole checkpoint")],
 )
 def test_what_is_no_checkpoint_is_said_in_one_line(prepared, run, message):
-    with pytest.raises(SystemExit, match=rf"measure_features\.py: .*{message}"):
+    with pytest.raises(SystemExit, match=f"fairseq-electra features: .*{message}"):
         measure_features.main([run.format(prepared)])

@@ -28,6 +28,7 @@ from fairseq_electra.runs.render_replacements import (
 )
 from fairseq_electra.runs.replacement_words import Token, count_tokens, describe_counts, lay_out_words, read_piece
 from fairseq_electra.runs.show_replacements import find_tokenizer, main, summarize
+from tiny import ROOT
 
 SCRIPT = ROOT / "scripts" / "show_replacements.py"
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
