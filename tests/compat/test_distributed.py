@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import sys
 
 import torch
 from fairseq.data.iterators import EpochBatchIterator
@@ -10,6 +9,8 @@ from fairseq.dataclass.configs import DistributedTrainingConfig
 from fairseq.distributed import DistributedTimeoutWrapper
 from fairseq.distributed import utils as distributed_utils
 from torch.utils.data import TensorDataset
+
+from commands import command_environment, python_folder
 
 BROADCAST = """
 import sys
@@ -33,10 +34,11 @@ def test_a_configuration_reaches_the_other_worker(tmp_path):
     """As a checkpoint's does when several workers resume."""
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", BROADCAST, str(rank), str(tmp_path / "meeting")],
+            [python_folder() / "bin" / "python", "-c", BROADCAST, str(rank), tmp_path / "meeting"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            env=command_environment(),
         )
         for rank in range(2)
     ]

@@ -15,7 +15,7 @@ from fairseq.tasks import FairseqTask
 from omegaconf import OmegaConf
 from torch.utils.data import Dataset
 
-from commands import wait_for
+from commands import run, wait_for
 from fairseq_electra.compat.loading.loading_ahead import join_consumers
 from tiny import make_dictionary
 
@@ -121,8 +121,11 @@ def test_a_loop_that_is_left_early_ends_its_thread(load_plugin, seconds, state):
     """As --max-valid-steps leaves it: the thread holds the loader's workers, without the plugin
     for ever."""
     code = LEFT_EARLY.format(load_plugin=load_plugin, seconds=seconds)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.split()[-1] == state
+    if load_plugin:
+        output = run(sys.executable, "-c", code).output
+    else:
+        output = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert output.split()[-1] == state
 
 
 class Numbers(Dataset):

@@ -81,7 +81,7 @@ LEFT = """
 import os, pathlib, signal, sys
 from scripts.evidence.stages import Stage, Stages
 stages = Stages(pathlib.Path(sys.argv[1]))
-command = ["sh", "-c", "sleep 5 & kill -9 " + str(os.getpid()) + "; wait"]
+command = ["sh", "-c", "sleep 2 & kill -9 " + str(os.getpid()) + "; wait"]
 stages.run(Stage("kill", command, {}))
 """
 

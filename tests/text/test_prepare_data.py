@@ -2,10 +2,8 @@
 
 import gzip
 import multiprocessing
-import os
 import random
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,10 +11,10 @@ from pathlib import Path
 import pytest
 from fairseq.data import Dictionary, data_utils
 
+from commands import run_script
 from fairseq_electra.data.tokenizer import BERT_SPECIALS, load_tokenizer
 from fairseq_electra.text import prepare_data
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_data.sh"
 SENTENCE = "the quick brown fox jumps over a lazy dog while seven red birds sing"
 WORDS = SENTENCE.split()
 
@@ -178,10 +176,7 @@ def test_a_killed_run_leaves_no_data_bin_and_does_not_block_the_next(tmp_path, r
 
 
 def test_the_shell_command(tmp_path, raw, vocab):
-    command = [SCRIPT, "--vocab", vocab, tmp_path / "bin", raw, "--workers", "2"]
-    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    done = subprocess.run(command, env=env, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run_script("prepare_data.sh", "--vocab", vocab, tmp_path / "bin", raw, "--workers", "2")
     assert read_split(tmp_path / "bin", "valid")[0] == make_documents(1)[0]
 
 
