@@ -1,6 +1,7 @@
 """Whole tiny pre-trainings that can be killed, of one process or of several over gloo."""
 
 import socket
+from pathlib import Path
 
 from commands import start
 from tiny import TINY_OPTIONS, USER_DIR
@@ -50,3 +51,8 @@ def finish(commands) -> str:
         command.output[-3000:] for command in commands
     )
     return commands[0].output
+
+
+def list_children(pid: int) -> list:
+    paths = Path(f"/proc/{pid}/task").glob("*/children")  # the thread that loads ahead starts them
+    return [int(child) for path in paths for child in path.read_text().split()]

@@ -47,6 +47,7 @@ MENDED = (  # it runs without them, but wrongly, or ends without saying why
     distributed.keep_place_with_other_workers,
     distributed.join_launched_processes,
     distributed.refuse_separate_copies,  # around check_options_first: it is asked first
+    distributed.come_along_when_spawned,
     distributed.explain_lost_workers,
     distributed.meet_before_data,
     distributed.end_without_heartbeat,

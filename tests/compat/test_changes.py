@@ -40,6 +40,10 @@ FAILS_WITHOUT = {
     ),
     "join_launched_processes": f"{DISTRIBUTED}::test_a_process_of_torchrun_needs_no_gpu",
     "refuse_separate_copies": "reliability/test_workers.py::test_a_trainer_of_a_copy_is_refused",
+    "come_along_when_spawned": (
+        "reliability/test_spawned.py"
+        "::test_a_spawned_worker_has_the_plugin_before_it_meets_the_others"
+    ),
     "explain_lost_workers": (
         "reliability/test_workers.py::test_a_lost_worker_is_explained_and_nothing_is_saved"
     ),

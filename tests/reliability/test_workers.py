@@ -8,7 +8,6 @@ import shutil
 import signal
 import stat
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,7 +20,7 @@ from commands import start, wait_for
 from fairseq_electra.compat.distributed import workers
 from fairseq_electra.compat.distributed.workers import describe_loss, drop_dummies
 from fairseq_electra.modules.dropout import draw_mask
-from tiny_runs import LONGEST, finish, free_port, launch, run_options
+from tiny_runs import LONGEST, finish, free_port, launch, list_children, run_options
 
 UPDATES = 26  # more than one epoch
 KEEP = ("--save-interval-updates", 1, "--disable-validation")
@@ -156,7 +155,7 @@ def test_a_worker_that_waits_says_so(monkeypatch, caplog):
     assert not caplog.records  # they met
     with workers.announce_waiting(cfg):
         wait_for(lambda: caplog.records or None, 60)
-    assert "worker 0 of 2 waits for the others at tcp://h:1" in caplog.text
+    assert "worker 0 of 2 has waited 0 s for the others at tcp://h:1" in caplog.text
 
 
 def test_a_killed_loader_process_is_explained(data_bin, tmp_path):
@@ -171,11 +170,6 @@ def test_a_killed_loader_process_is_explained(data_bin, tmp_path):
     last = command.output.strip().splitlines()[-1]
     assert "a process that loads data (--num-workers 2) ended" in last
     assert f"it resumes from the last checkpoint in --save-dir {tmp_path}" in last
-
-
-def list_children(pid: int) -> list:
-    paths = Path(f"/proc/{pid}/task").glob("*/children")  # the thread that loads ahead starts them
-    return [int(child) for path in paths for child in path.read_text().split()]
 
 
 def test_other_errors_are_not_explained_away():

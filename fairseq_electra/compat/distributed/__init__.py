@@ -143,13 +143,42 @@ def explain_lost_workers() -> None:
     original = distributed_utils.call_main
 
     def call_main(cfg, main, **kwargs):
-        try:
+        with workers.explained(cfg):
             return original(cfg, main, **kwargs)
-        except (RuntimeError, ConnectionError) as error:
-            message = workers.describe_loader(error, cfg) or workers.describe_loss(error, cfg)
-            if message is None:
-                raise
-            raise RuntimeError(message) from error
+
+    distributed_utils.call_main = call_main
+
+
+class Spawned:
+    """fairseq's main function for a process that it spawns: unpickling it imports the plugin."""
+
+    def __init__(self, main):
+        self.main = main
+
+    def __call__(self, cfg, **kwargs):
+        with workers.explained(cfg):
+            return self.main(cfg, **kwargs)
+
+
+def come_along_when_spawned() -> None:
+    """Import the plugin in the processes that fairseq spawns, one a GPU, before they meet.
+
+    They import it within their main function, too late for all that concerns how they find each
+    other. Without a GPU fairseq spawns none and ends well, having done nothing.
+    Needed by every fairseq to date.
+    """
+    original = distributed_utils.call_main
+
+    def call_main(cfg, main, **kwargs):
+        spread = cfg.distributed_training
+        given = spread.distributed_init_method is not None and not spread.distributed_no_spawn
+        if given and not (cfg.common.tpu or torch.cuda.device_count()):
+            raise ValueError(
+                "fairseq starts a process for each GPU of this machine, and it has none: start one "
+                "for each worker with --distributed-no-spawn --distributed-rank RANK, or use "
+                "torchrun (docs/distributed.md)"
+            )
+        return original(cfg, Spawned(main), **kwargs)
 
     distributed_utils.call_main = call_main
 

@@ -9,6 +9,7 @@ import threading
 from typing import Iterator, List, Optional
 
 import torch
+from torch.multiprocessing import ProcessExitedException
 
 logger = logging.getLogger(__name__)
 
@@ -32,12 +33,12 @@ def announce_waiting(cfg) -> Iterator[None]:
         LONG_WAIT,
         logger.warning,
         (
-            "worker %s of %d waits for the others at %s since %.0f s. Have all been started, and "
+            "worker %s of %d has waited %.0f s for the others at %s. Have all been started, and "
             "has one ended with an error of its own (its log says why)? Then end the rest too",
             spread.distributed_rank,
             spread.distributed_world_size,
-            spread.distributed_init_method,
             LONG_WAIT,
+            spread.distributed_init_method,
         ),
     )
     timer.daemon = True
@@ -56,6 +57,41 @@ def worker_seed(seed: int, update: int, rank: int) -> int:
 def drop_dummies(samples: List) -> List:
     """A worker's batches of one update, without the empty ones that fill up an epoch's last one."""
     return [sample for sample in samples if sample] or samples[:1]
+
+
+class LostError(RuntimeError):
+    """A worker, or a process that loads data, is gone; the message says which, and what to do."""
+
+
+@contextlib.contextmanager
+def explained(cfg) -> Iterator[None]:
+    """Turn torch's errors about lost processes into LostError; others pass.
+
+    Args:
+        cfg: fairseq's whole configuration.
+    """
+    try:
+        yield
+    except LostError:
+        raise
+    except ProcessExitedException as error:
+        raise LostError(describe_exit(error, cfg)) from error
+    except (RuntimeError, ConnectionError) as error:
+        message = describe_loader(error, cfg) or describe_loss(error, cfg)
+        if message is None:
+            raise
+        raise LostError(message) from error
+
+
+def describe_exit(error: ProcessExitedException, cfg) -> str:
+    """What to say if a process that fairseq spawned has ended without an error of its own."""
+    by_signal = f"was ended by {error.signal_name}"
+    how = by_signal if error.signal_name else f"exited ({error.exit_code})"
+    return (
+        f"the worker on GPU {error.error_index} of this machine {how}, often for want of memory: "
+        "the others were ended too. Start the same command again: it resumes from the last "
+        f"checkpoint in --save-dir {cfg.checkpoint.save_dir}"
+    )
 
 
 def describe_loss(error: RuntimeError, cfg) -> Optional[str]:
