@@ -17,6 +17,7 @@ def test_a_checkpoint_with_a_namespace_loads(tmp_path):
     assert torch.load(tmp_path / "checkpoint.pt", weights_only=True)["args"].arch == "electra_tiny"
 
 
+@pytest.mark.campaign
 def test_without_the_plugin_it_does_not(tmp_path):
     torch.save({"args": argparse.Namespace(arch="electra_tiny")}, tmp_path / "checkpoint.pt")
     code = f"import torch; torch.load({str(tmp_path / 'checkpoint.pt')!r}, weights_only=True)"
@@ -59,7 +60,11 @@ print((folder / "checkpoint_last.pt").read_bytes() == b"former")
 
 
 @pytest.mark.parametrize(
-    ("load_plugin", "kept"), [("", "False"), ("import fairseq_electra", "True")]
+    ("load_plugin", "kept"),
+    [
+        pytest.param("", "False", marks=pytest.mark.campaign),
+        ("import fairseq_electra", "True"),
+    ],
 )
 def test_a_failed_copy_keeps_the_former_checkpoint(tmp_path, load_plugin, kept):
     code = FULL_DISK.format(load_plugin=load_plugin)

@@ -16,7 +16,7 @@ from fairseq_electra.compat.updates import divergence
 from fairseq_electra.compat.updates.divergence import check_growth, find_good
 from tiny import TINY_OPTIONS, USER_DIR
 
-SEEDS = int(os.environ.get("SEEDS", "2"))
+SEEDS = int(os.environ.get("SEEDS", "1"))
 UPDATES = int(os.environ.get("UPDATES", "20"))
 
 
@@ -42,7 +42,19 @@ def last_line(done):
 
 
 @pytest.mark.parametrize(
-    "options", [(), ("--clip-norm", 0), ("--checkpoint-activations",), ("--precision", "bf16")]
+    "options",
+    [
+        (),
+        ("--clip-norm", 0, "--checkpoint-activations", "--precision", "bf16"),
+        *(
+            pytest.param(options, marks=pytest.mark.campaign)
+            for options in (
+                ("--clip-norm", 0),
+                ("--checkpoint-activations",),
+                ("--precision", "bf16"),
+            )
+        ),
+    ],
 )
 def test_a_nan_stops_the_run(data_bin, tmp_path, trained, train_electra, options):
     shutil.copytree(trained, tmp_path / "save")

@@ -68,6 +68,7 @@ def test_a_run_that_stops_inside_an_epoch_ends_well():
     assert run_loading_ahead("import fairseq_electra") == 0
 
 
+@pytest.mark.campaign
 def test_without_the_plugin_it_aborts():
     """Python kills the loading thread inside torch: a race, lost nearly every time."""
     assert any(run_loading_ahead("") != 0 for _ in range(10))
@@ -115,7 +116,11 @@ print("alive" if thread.is_alive() else "ended")
 
 
 @pytest.mark.parametrize(
-    ("load_plugin", "seconds", "state"), [("", 1, "alive"), ("import fairseq_electra", 20, "ended")]
+    ("load_plugin", "seconds", "state"),
+    [
+        pytest.param("", 1, "alive", marks=pytest.mark.campaign),
+        ("import fairseq_electra", 20, "ended"),
+    ],
 )
 def test_a_loop_that_is_left_early_ends_its_thread(load_plugin, seconds, state):
     """As --max-valid-steps leaves it: the thread holds the loader's workers, without the plugin

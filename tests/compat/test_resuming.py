@@ -202,6 +202,7 @@ def test_patience_is_counted_over_several_starts(data_bin, tmp_path, train_elect
     assert not list(tmp_path.glob("checkpoint_1_8.pt"))
 
 
+@pytest.mark.campaign
 def test_a_schedule_that_looks_at_validations_goes_on(data_bin, tmp_path, train_electra):
     """No epoch is better than the first by 90 %: the second lowers the rate, stopped or not."""
     options = ("--lr-scheduler", "reduce_lr_on_plateau", "--lr-threshold", 0.9, "--max-update", 0)

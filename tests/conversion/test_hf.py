@@ -101,8 +101,14 @@ def same_bits(one, other):
     return set(one) == set(other) and all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("options", [{}, {"untie_embeddings": True}, {"embedding_size": 32}])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("options", "dtype"),
+    [
+        ({}, torch.float32),
+        ({"untie_embeddings": True}, torch.float16),
+        ({"embedding_size": 32}, torch.bfloat16),
+    ],
+)
 def test_ours_to_hugging_face_and_back(build_model, tmp_path, options, dtype):
     """Every tensor, option and entry of the dictionary of a model of ours."""
     model = build_model(seed=3, **options).to(dtype)

@@ -159,7 +159,9 @@ def test_an_unknown_value_is_refused_with_the_known(train_electra, tmp_path, fie
     assert "invalid choice: 'fp8'" in done.output and "choose from" in done.output
 
 
-@pytest.mark.parametrize("lengths", [(16, 16, 16), (16, 9, 4)])
+@pytest.mark.parametrize(
+    "lengths", [(16, 16, 16), pytest.param((16, 9, 4), marks=pytest.mark.campaign)]
+)
 def test_a_compiled_step_is_one_graph_and_computes_the_same(build_model, monkeypatch, lengths):
     """With aot_eager, which traces forward and backward as inductor does but needs no compiler."""
     original = torch.compile
@@ -209,6 +211,7 @@ def test_a_compiled_step_on_the_cpu_is_warned_of_once(caplog):
         assert caplog.text.count("slower than the plain step") == 1
 
 
+@pytest.mark.campaign
 def test_who_does_not_compile_does_not_import_the_compiler():
     """It takes seconds, longer than fairseq."""
     code = "import fairseq_cli.train, sys; was = 'torch._dynamo' in sys.modules; "

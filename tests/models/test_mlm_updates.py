@@ -143,7 +143,13 @@ def test_a_run_shows_both_stages(data_bin, tmp_path, train_electra, run_command)
     assert float(found[1]) == pytest.approx(float(last["valid_disc_auc_context"]), abs=1e-3)
 
 
-@pytest.mark.parametrize("stopped", [SWITCH - 1, SWITCH, SWITCH + 1])
+@pytest.mark.parametrize(
+    "stopped",
+    [
+        SWITCH,
+        *(pytest.param(SWITCH + near, marks=pytest.mark.campaign) for near in (-1, 1)),
+    ],
+)
 def test_a_run_that_is_resumed_around_the_switch_is_the_same(
     data_bin, tmp_path, train_electra, stopped
 ):

@@ -20,7 +20,7 @@ from squad_bin import make_squad_bin
 from tagging_bin import make_tag_bin
 from tiny import TINY_OPTIONS, USER_DIR, make_dictionary
 
-CASES = int(os.environ.get("CASES", 3))
+CASES = int(os.environ.get("CASES", 2))
 LIMIT = 120  # seconds for a training of an epoch
 LINES = {"train": 24, "valid": 8}
 

@@ -64,7 +64,7 @@ def test_two_workers_train_as_one_that_accumulates(data_bin, tmp_path, alone):
     assert_close_weights(tmp_path, save_dir)
 
 
-@pytest.mark.parametrize("before", [1, 2])
+@pytest.mark.parametrize("before", [1, pytest.param(2, marks=pytest.mark.campaign)])
 def test_a_run_goes_on_with_another_number_of_workers(data_bin, tmp_path, alone, before):
     """Inside an epoch: fairseq alone would leave sentences out, or read them again."""
     save_dir, log = alone
@@ -77,8 +77,15 @@ def test_a_run_goes_on_with_another_number_of_workers(data_bin, tmp_path, alone,
     assert_close_weights(tmp_path, save_dir)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize(
+    ("number", "victim"),
+    [
+        (signal.SIGKILL, 0),
+        (signal.SIGTERM, 1),
+        pytest.param(signal.SIGKILL, 1, marks=pytest.mark.campaign),
+        pytest.param(signal.SIGTERM, 0, marks=pytest.mark.campaign),
+    ],
+)
 def test_a_worker_that_dies_stops_the_other(data_bin, tmp_path, number, victim):
     commands = launch(data_bin, tmp_path, (*TWO, "--max-update", 100_000, "--no-save"), 2)
     while '"num_updates": "3"' not in commands[0].output:

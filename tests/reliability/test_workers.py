@@ -111,6 +111,7 @@ def test_a_lost_worker_is_explained_and_nothing_is_saved(data_bin, tmp_path):
     assert not list(tmp_path.glob("crash*"))
 
 
+@pytest.mark.campaign
 def test_a_worker_that_stands_still_ends_the_other(data_bin, tmp_path):
     """fairseq's SIGINT would reach Python when torch has stopped waiting, after 30 minutes."""
     commands = start_two(data_bin, tmp_path, "--heartbeat-timeout", 10)
@@ -188,7 +189,7 @@ SCONTROL = """#!/bin/sh
 """
 
 
-@pytest.mark.parametrize("nodes", [1, 2])
+@pytest.mark.parametrize("nodes", [1, pytest.param(2, marks=pytest.mark.campaign)])
 def test_tasks_of_srun_train_together(data_bin, tmp_path, nodes):
     """As Slurm would start two tasks, on one node and on two; scontrol is a stand-in."""
     (tmp_path / "scontrol").write_text(SCONTROL)

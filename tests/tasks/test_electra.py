@@ -124,6 +124,7 @@ def assert_close(ours, theirs):
         torch.testing.assert_close(theirs[name], tensor, rtol=1e-4, atol=2e-6, msg=name)
 
 
+@pytest.mark.campaign
 def test_two_processes_give_the_same_weights_as_one(data_bin, tmp_path, train_electra):
     """The same sixteen sentences an update, on one worker and on two (gloo)."""
     data = one_update_bin(data_bin, tmp_path)
