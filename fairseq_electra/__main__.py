@@ -144,6 +144,7 @@ def list_commands() -> str:
 
 
 def main(argv: Optional[List[str]] = None) -> None:
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends quietly
     name, *arguments = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         print(list_commands())
@@ -154,7 +155,6 @@ def main(argv: Optional[List[str]] = None) -> None:
     if command.needs_fairseq:
         fairseq_electra.register()
     logging.disable(command.silenced)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends quietly
     sys.argv[0] = f"fairseq-electra {name}"  # what argparse calls it
     shared = command.module == CONVERSION  # one parser for all of them
     try:

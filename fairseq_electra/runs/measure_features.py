@@ -9,7 +9,6 @@ gives. compare_runs.py --features takes it.
 
 import argparse
 import json
-import logging
 import sys
 from pathlib import Path
 from typing import Dict, List, Tuple

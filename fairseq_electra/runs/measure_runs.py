@@ -11,7 +11,12 @@ from typing import Dict, List, Optional, Tuple
 
 import numpy as np
 
-from fairseq_electra.runs.count_flops import TransformerSize, electra_flops, first_stage_flops, masked_lm_flops
+from fairseq_electra.runs.count_flops import (
+    TransformerSize,
+    electra_flops,
+    first_stage_flops,
+    masked_lm_flops,
+)
 from fairseq_electra.runs.read_logs import JUDGING_METRICS, Log, tells
 
 MASKED_LM_METRICS = {"mlm_loss": ("loss", math.log(2))}  # ours -> (fairseq's, factor)

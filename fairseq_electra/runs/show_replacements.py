@@ -5,10 +5,8 @@ also a page. Picks and samples are those of validation, so the same command prin
 """
 
 import argparse
-import logging
 import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional
@@ -23,7 +21,12 @@ from fairseq_electra.criterions.discriminator_metrics import (
 from fairseq_electra.data.tokenizer import INFO_FILE, Tokenizer, load_tokenizer
 from fairseq_electra.hub.finetuned_model import build, read_state
 from fairseq_electra.runs.render_replacements import Report, Sentence, render_html, render_text
-from fairseq_electra.runs.replacement_words import Token, count_tokens, describe_counts, lay_out_words
+from fairseq_electra.runs.replacement_words import (
+    Token,
+    count_tokens,
+    describe_counts,
+    lay_out_words,
+)
 
 WIDTH = 100  # columns, where stdout is no terminal and COLUMNS is not set
 

@@ -3,8 +3,6 @@
 import subprocess
 import sys
 
-from tiny import ROOT
-
 LOG = """2026-01-01 00:00:00 | INFO | fairseq_cli.train | Namespace(a=1)
 2026-01-01 00:00:01 | INFO | train_inner | epoch 001:     20 / 800 loss=27.5, gen_loss=8.5, \
 disc_auc=0.6, num_updates=20, lr=0.0005

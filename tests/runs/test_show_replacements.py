@@ -5,7 +5,6 @@ import math
 import re
 import sys
 from html.parser import HTMLParser
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +13,6 @@ from fairseq.data import Dictionary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairseq_electra.runs import show_replacements
 from fairseq_electra.data.tokenizer import SentencePieceTokenizer, load_wordpiece
 from fairseq_electra.runs.render_replacements import (
     ROWS,
@@ -26,7 +24,13 @@ from fairseq_electra.runs.render_replacements import (
     render_html,
     render_text,
 )
-from fairseq_electra.runs.replacement_words import Token, count_tokens, describe_counts, lay_out_words, read_piece
+from fairseq_electra.runs.replacement_words import (
+    Token,
+    count_tokens,
+    describe_counts,
+    lay_out_words,
+    read_piece,
+)
 from fairseq_electra.runs.show_replacements import find_tokenizer, main, summarize
 from tiny import ROOT
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tiny import ROOT
 from fairseq_electra.runs.watch_run import measure, summarize
+from tiny import ROOT
 
 SCRIPT = ROOT / "scripts/watch_run.py"
 GROWING = """
