@@ -68,7 +68,7 @@ def test_data_training_and_export(environment, tmp_path):
     lines = [" ".join(WORDS[(n * k) % 12] for k in range(1, 11)) for n in range(200)]
     text = "\n\n".join("\n".join(lines[n : n + 4]) for n in range(0, 200, 4)) + "\n"
     (tmp_path / "text.txt").write_text(text)
-    call(command, "prepare-data", "bin", "text.txt", "--vocab-size", 60, cwd=tmp_path)
+    call(command, "prepare-data", "bin", "text.txt", "--vocab-size", 80, cwd=tmp_path)
     user_dir = call(command, "user-dir", cwd=tmp_path).strip()
     assert Path(user_dir).is_relative_to(environment)
     options = (
@@ -93,7 +93,7 @@ def test_data_training_and_export(environment, tmp_path):
 def test_labels(environment, tmp_path):
     command, python = environment / "bin" / "fairseq-electra", environment / "bin" / "python"
     (tmp_path / "text.txt").write_text("\n".join(" ".join(WORDS) for _ in range(200)) + "\n")
-    call(command, "prepare-data", "bin", "text.txt", "--vocab-size", 40, cwd=tmp_path)
+    call(command, "prepare-data", "bin", "text.txt", "--vocab-size", 80, cwd=tmp_path)
     for split in ("train", "valid"):
         rows = [f"{n % 2}\t{WORDS[n % 12]} {WORDS[n % 5]}\n" for n in range(40)]
         (tmp_path / f"{split}.tsv").write_text("".join(rows))

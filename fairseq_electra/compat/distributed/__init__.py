@@ -1,5 +1,7 @@
 """Changes in how fairseq's workers find each other, share the work and end."""
 
+import contextlib
+import multiprocessing
 import os
 import signal
 
@@ -156,7 +158,8 @@ class Spawned:
         self.main = main
 
     def __call__(self, cfg, **kwargs):
-        with workers.explained(cfg):
+        spawned = multiprocessing.parent_process() is not None
+        with workers.explained(cfg) if spawned else contextlib.nullcontext():
             return self.main(cfg, **kwargs)
 
 
