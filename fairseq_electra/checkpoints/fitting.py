@@ -63,7 +63,7 @@ def _fail_dictionary(reason: str) -> None:
     raise ValueError(
         f"the checkpoint was trained with another dictionary: {reason}. Use the data directory it "
         "was trained on, or prepare the data with its dict.txt and tokenizer "
-        "(scripts/prepare_data.sh --tokenizer DIR)"
+        "(fairseq-electra prepare-data --tokenizer DIR)"
     )
 
 

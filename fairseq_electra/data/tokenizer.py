@@ -1,7 +1,7 @@
 """Text to pieces and back: SentencePiece, or BERT's WordPiece.
 
 In: a folder that holds tokenizer_info.json and the tokenizer's own file (a data-bin made by
-scripts/prepare_data.sh does). Out: pieces named as in dict.txt. Text never becomes a special
+fairseq-electra prepare-data does). Out: pieces named as in dict.txt. Text never becomes a special
 symbol: "<mask>" in a text is punctuation and a word, what is not known is "<unk>".
 """
 
@@ -250,7 +250,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     except FileNotFoundError:
         raise ValueError(
             f"{folder} holds no tokenizer ({path.name} is missing): "
-            "name a data-bin made by scripts/prepare_data.sh"
+            "name a data-bin made by fairseq-electra prepare-data"
         ) from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from None

@@ -66,7 +66,7 @@ def predict(predictor: Predictor, split: str) -> List[str]:
 def main(argv: Optional[List[str]] = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("checkpoint", type=Path, help="of scripts/finetune.sh")
-    parser.add_argument("task_bin", type=Path, help="of scripts/prepare_task.sh")
+    parser.add_argument("task_bin", type=Path, help="of fairseq-electra prepare-task")
     parser.add_argument("split", nargs="?", default="valid", help="default: %(default)s")
     args = parser.parse_args(argv)
     try:

@@ -33,7 +33,7 @@ COLLAPSED = (
     "it in short trainings of small models: --weight-init local, --mlm-updates for the first "
     "third, --adam-bias-correction, a lower --lr (docs/small-runs.md)"
 )
-PREPARE = "make it with scripts/prepare_data.sh or fairseq-preprocess --only-source"
+PREPARE = "make it with fairseq-electra prepare-data or fairseq-preprocess --only-source"
 
 
 @dataclass

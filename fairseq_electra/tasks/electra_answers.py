@@ -1,4 +1,4 @@
-"""`--task electra_answers`: a folder of scripts/prepare_squad.sh in, batches of windows out.
+"""`--task electra_answers`: a folder of fairseq-electra prepare-squad in, batches of windows out.
 
 The folder holds train.json, valid.json and perhaps test.json of SQuAD, dict.txt and the tokenizer.
 """
@@ -21,7 +21,7 @@ from fairseq_electra.tasks.finetuning import FinetuningTask, load_dictionary
 
 logger = logging.getLogger(__name__)
 
-PREPARE = "make it with scripts/prepare_squad.sh"
+PREPARE = "make it with fairseq-electra prepare-squad"
 
 
 @dataclass
@@ -29,7 +29,7 @@ class ElectraAnswersTaskConfig(FairseqDataclass):
     """Options of the task; the defaults are the authors'."""
 
     data: str = field(
-        default=MISSING, metadata={"help": "a folder made by scripts/prepare_squad.sh"}
+        default=MISSING, metadata={"help": "a folder made by fairseq-electra prepare-squad"}
     )
     tokens_per_sample: int = field(
         default=512,

@@ -1,4 +1,4 @@
-"""`--task electra_tagging`: a folder of scripts/prepare_tagging.sh in, batches of tagged words out.
+"""`--task electra_tagging`: a folder of prepare-tagging in, batches of tagged words out.
 
 The folder holds train.conll and its sisters, dict.txt with the tokenizer, and label/dict.txt.
 """
@@ -22,7 +22,7 @@ from fairseq_electra.tasks.finetuning import FinetuningTask, load_dictionary
 
 logger = logging.getLogger(__name__)
 
-PREPARE = "make it with scripts/prepare_tagging.sh"
+PREPARE = "make it with fairseq-electra prepare-tagging"
 HEAD = "tagging_head"  # its name in the model and in checkpoints
 SHORTEST = 8  # tokens_per_sample
 
@@ -32,7 +32,7 @@ class ElectraTaggingTaskConfig(FairseqDataclass):
     """Options of the task."""
 
     data: str = field(
-        default=MISSING, metadata={"help": "a folder made by scripts/prepare_tagging.sh"}
+        default=MISSING, metadata={"help": "a folder made by fairseq-electra prepare-tagging"}
     )
     tokens_per_sample: int = field(
         default=256,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fairseq_electra.data.data_files import check_data, read_index
 
-PREPARE = "make it with scripts/prepare_task.sh"
+PREPARE = "make it with fairseq-electra prepare-task"
 
 
 def count_examples(split: str) -> int:

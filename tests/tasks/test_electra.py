@@ -213,7 +213,7 @@ def fails_with(done, *words):
 
 def test_a_missing_or_empty_data_bin_is_named(data_bin, tmp_path, train_electra):
     fails_with(
-        train_electra(tmp_path, tmp_path / "save", check=False), "no dict.txt", "prepare_data"
+        train_electra(tmp_path, tmp_path / "save", check=False), "no dict.txt", "prepare-data"
     )
     shutil.copy(data_bin / "dict.txt", tmp_path)
     fails_with(train_electra(tmp_path, tmp_path / "save", check=False), "no valid.bin", "prepare")

@@ -187,12 +187,12 @@ def test_options_without_meaning_are_named(squad_bin, options, complaint):
 
 
 def test_folders_and_files_that_do_not_fit_are_named(squad_bin, tmp_path, caplog):
-    with pytest.raises(ValueError, match=r"no dict.txt in .*prepare_squad.sh"):
+    with pytest.raises(ValueError, match=r"no dict.txt in .*prepare-squad"):
         make_task(tmp_path)
     folder = tmp_path / "bin"
     shutil.copytree(squad_bin, folder)
     task = make_task(folder)
-    with pytest.raises(ValueError, match=r"no test.json in .*prepare_squad.sh"):
+    with pytest.raises(ValueError, match=r"no test.json in .*prepare-squad"):
         task.load_dataset("test")
     squad = make_squad(9, 1)
     for qa in list_qas(squad)[:3]:

@@ -176,7 +176,7 @@ def test_bad_splits_are_named(tag_bin, tmp_path, content, message):
 
 
 def test_folders_and_lengths_that_do_not_fit_are_named(tag_bin, tmp_path, build_model):
-    with pytest.raises(ValueError, match=r"no dict\.txt in .*; make it with scripts/prepare_tag"):
+    with pytest.raises(ValueError, match=r"no dict\.txt in .*; make it with fairseq-electra prep"):
         make_task(tmp_path)
     with pytest.raises(ValueError, match="--tokens-per-sample 7 is too short"):
         make_task(tag_bin, tokens_per_sample=7)
