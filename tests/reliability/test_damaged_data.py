@@ -20,7 +20,7 @@ from fairseq_electra.data.data_files import check_data
 from tiny import TINY_OPTIONS, USER_DIR
 
 CASES = int(os.environ.get("CASES", 4))
-LOADS = int(os.environ.get("LOADS", 100))
+LOADS = int(os.environ.get("LOADS", 300))
 LIMIT = 120  # seconds for a training of one update
 FILES = ("train.bin", "train.idx", "valid.bin", "valid.idx", "dict.txt")
 TASKS = {
