@@ -62,13 +62,18 @@ def test_what_is_in_it(wheel):
     assert "License" in text and "# fairseq_electra" in text
 
 
+def prepare_data(command: Path, folder: Path) -> None:
+    """A data-bin, `bin`, of 50 documents."""
+    lines = [" ".join(WORDS[(n * k) % 12] for k in range(1, 11)) for n in range(200)]
+    text = "\n\n".join("\n".join(lines[n : n + 4]) for n in range(0, 200, 4)) + "\n"
+    (folder / "text.txt").write_text(text)
+    call(command, "prepare-data", "bin", "text.txt", "--vocab-size", 80, cwd=folder)
+
+
 @pytest.mark.campaign
 def test_data_training_and_export(environment, tmp_path):
     command, python = environment / "bin" / "fairseq-electra", environment / "bin" / "python"
-    lines = [" ".join(WORDS[(n * k) % 12] for k in range(1, 11)) for n in range(200)]
-    text = "\n\n".join("\n".join(lines[n : n + 4]) for n in range(0, 200, 4)) + "\n"
-    (tmp_path / "text.txt").write_text(text)
-    call(command, "prepare-data", "bin", "text.txt", "--vocab-size", 80, cwd=tmp_path)
+    prepare_data(command, tmp_path)
     user_dir = call(command, "user-dir", cwd=tmp_path).strip()
     assert Path(user_dir).is_relative_to(environment)
     options = (
@@ -92,8 +97,7 @@ def test_data_training_and_export(environment, tmp_path):
 @pytest.mark.campaign
 def test_labels(environment, tmp_path):
     command, python = environment / "bin" / "fairseq-electra", environment / "bin" / "python"
-    (tmp_path / "text.txt").write_text("\n".join(" ".join(WORDS) for _ in range(200)) + "\n")
-    call(command, "prepare-data", "bin", "text.txt", "--vocab-size", 80, cwd=tmp_path)
+    prepare_data(command, tmp_path)
     for split in ("train", "valid"):
         rows = [f"{n % 2}\t{WORDS[n % 12]} {WORDS[n % 5]}\n" for n in range(40)]
         (tmp_path / f"{split}.tsv").write_text("".join(rows))
