@@ -7,7 +7,6 @@ results.json and curve.png; what has not run yet says so.
 """
 
 import json
-import logging
 import statistics
 import sys
 from contextlib import suppress
@@ -181,7 +180,6 @@ def write_report(out_dir: Path) -> None:
 def main() -> None:
     if len(sys.argv) != 2:
         sys.exit("usage: evidence.py OUT_DIR")
-    logging.disable(logging.WARNING)
     try:
         write_report(Path(sys.argv[1]))
     except (ValueError, OSError) as error:
