@@ -1,6 +1,7 @@
 """The wheel in an environment of its own, away from the checkout: data, training, labels."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -29,8 +30,11 @@ def call(*command, cwd: Path) -> str:
 def wheel(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet")
-    source = folder / "source"
-    call("git", "clone", "--quiet", ROOT, source, cwd=folder)  # a build leaves folders behind
+    source = folder / "source"  # a build leaves folders behind
+    source.mkdir()
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "fairseq_electra", source / "fairseq_electra")
     call(*pip, "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source, cwd=folder)
     (path,) = folder.glob("*.whl")
     return path
