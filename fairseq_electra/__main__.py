@@ -153,6 +153,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         raise SystemExit(f"fairseq-electra: no command {name}; there are {', '.join(COMMANDS)}")
     command = COMMANDS[name]
     if command.needs_fairseq:
+        logging.disable(logging.WARNING)  # fairseq tells what it does without
         fairseq_electra.register()
     logging.disable(command.silenced)
     sys.argv[0] = f"fairseq-electra {name}"  # what argparse calls it

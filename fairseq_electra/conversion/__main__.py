@@ -159,6 +159,6 @@ def main(argv: Optional[List[str]] = None) -> None:
 
 
 if __name__ == "__main__":
-    fairseq_electra.register()
     logging.disable(logging.ERROR)  # whatever is logged as an error is raised as well
+    fairseq_electra.register()
     main()
