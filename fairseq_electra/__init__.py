@@ -19,7 +19,7 @@ def register() -> None:
     from fairseq_electra import compat
 
     compat.apply()
-    from fairseq_electra import criterions, models, optim, tasks  # noqa: F401
+    from fairseq_electra import criterions, models, optim, tasks  # noqa: F401 (registers)
 
 
 def _is_command() -> bool:

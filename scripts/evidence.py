@@ -7,6 +7,6 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 logging.disable(logging.WARNING)  # matplotlib would tell of its fonts
 
-from scripts.evidence.report import main  # noqa: E402
+from scripts.evidence.report import main  # noqa: E402 (after the path is set)
 
 main()

@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from scripts.corpus.run import main  # noqa: E402
+from scripts.corpus.run import main  # noqa: E402 (after the path is set)
 
 main()

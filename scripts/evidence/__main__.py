@@ -7,6 +7,6 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[2])
 logging.disable(logging.WARNING)
 
-from scripts.evidence.run import main  # noqa: E402
+from scripts.evidence.run import main  # noqa: E402 (after the path is set)
 
 main()
