@@ -47,6 +47,12 @@ GROUPS = {
         ),
     },
     "Training": {
+        "recipe": Command(
+            f"{RUNS}.print_recipe",
+            "the fairseq-train command of a size, with its batch fitted to the GPUs",
+            "recipe small --gpus 8 --data data-bin --save-dir runs/electra",
+            needs_fairseq=False,
+        ),
         "user-dir": Command(
             f"{RUNS}.user_dir",
             "the folder for fairseq-train's --user-dir",
@@ -57,6 +63,7 @@ GROUPS = {
             f"{RUNS}.flops",
             "what a pre-training costs, and RoBERTa at the same cost",
             "flops --arch electra_small --data data-bin --updates 1000000",
+            needs_fairseq=False,
         ),
         "watch": Command(
             f"{RUNS}.watch_run",

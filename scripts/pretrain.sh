@@ -8,22 +8,13 @@
 # default), hour or night; RECIPE=paper: the paper's plain settings, for comparison. MLM_UPDATES: updates
 # of its first stage, a third by default, at most 4000 (--mlm-updates).
 # MICRO_BATCH: sequences a device takes at once (default: what fits a GPU, all on the CPU); the
-# paper's batch is reached by --update-freq. A GPU that can computes in bf16.
+# paper's batch is reached by --update-freq. A GPU computes in 16 bits by autocast.
 # Options win over the settings (--max-update 10000, --precision float32, ...). Run again to resume.
+# `fairseq-electra recipe` prints the command that this runs.
 set -euo pipefail
 source "$(dirname "$0")/env.sh"
-source "$ROOT/scripts/sizes.sh"
+source "$ROOT/scripts/recipe.sh"
 
-check_arguments "$@"
-fit_batch
-DATA=$1 SAVE_DIR=$2
-shift 2
-choose_mlm_updates "$(read_option --max-update "$UPDATES" "$@")"
-train "$DATA" --user-dir "$ROOT/fairseq_electra" --save-dir "$SAVE_DIR" \
-    --task electra --criterion electra --arch "electra_$SIZE" \
-    --tokens-per-sample "$TOKENS" --mask-prob "$MASK_PROB" --sample-break-mode none \
-    --optimizer electra_adam --lr "$LR" --clip-norm 1.0 \
-    --lr-scheduler electra_decay --warmup-updates "$WARMUP" --max-update "$UPDATES" \
-    --batch-size "$DEVICE_BATCH" --update-freq "$UPDATE_FREQ" --num-workers "$LOADERS" $DEVICE \
-    --precision "$PRECISION" --mlm-updates "$MLM_UPDATES" "${ENCODER_START[@]}" "${GENERATOR[@]}" \
-    "${ELECTRA_START[@]}" "${SAVING[@]}" "$@"
+take_arguments "DATA_BIN SAVE_DIR" "$@"
+OPTIONS=(${MLM_UPDATES:+--mlm-updates "$MLM_UPDATES"} "${OPTIONS[@]}")
+pretrain electra

@@ -40,6 +40,7 @@ from fairseq_electra.modules.heads import ClassificationHead, DiscriminatorHead,
 from fairseq_electra.modules.local_start import start_local
 from fairseq_electra.modules.token_types import mark_second_sentence
 from fairseq_electra.optim.layerwise import mark_depths
+from fairseq_electra.recipes import SIZES, Size
 
 
 def mixed_obstacle(device: torch.device, mixed: bool, dtype: torch.dtype) -> Optional[str]:
@@ -374,38 +375,15 @@ class ElectraModel(BaseFairseqModel):
         adapt_state_dict(self, state_dict)
 
 
-@register_model_architecture("electra", "electra_tiny")
-def electra_tiny(args):
-    """For tests and the quickstart; not in the paper."""
-    args.encoder_layers = getattr(args, "encoder_layers", 4)
-    args.encoder_embed_dim = getattr(args, "encoder_embed_dim", 128)
-    args.encoder_ffn_embed_dim = getattr(args, "encoder_ffn_embed_dim", 512)
-    args.encoder_attention_heads = getattr(args, "encoder_attention_heads", 2)
-    args.embedding_size = getattr(args, "embedding_size", 128)
-    args.generator_size = getattr(args, "generator_size", 0.5)
+def register_size(model: str, arch: str, size: Size) -> None:
+    """An architecture of `model` (`electra`, `electra_mlm`) that has the sizes of a recipe."""
+
+    def take_sizes(args) -> None:
+        for name, value in size._asdict().items():
+            setattr(args, name, getattr(args, name, value))
+
+    register_model_architecture(model, arch)(take_sizes)
 
 
-@register_model_architecture("electra", "electra_small")
-def electra_small(args):
-    """Paper, table 6: 14 M parameters."""
-    args.encoder_embed_dim = getattr(args, "encoder_embed_dim", 256)
-    args.encoder_ffn_embed_dim = getattr(args, "encoder_ffn_embed_dim", 1024)
-    args.encoder_attention_heads = getattr(args, "encoder_attention_heads", 4)
-    args.embedding_size = getattr(args, "embedding_size", 128)
-    args.generator_size = getattr(args, "generator_size", 0.25)
-
-
-@register_model_architecture("electra", "electra_base")
-def electra_base(args):
-    """Paper, table 6: 110 M parameters; the defaults of ElectraConfig."""
-
-
-@register_model_architecture("electra", "electra_large")
-def electra_large(args):
-    """Paper, table 6: 335 M parameters; mask 25 % with it (`--mask-prob 0.25`)."""
-    args.encoder_layers = getattr(args, "encoder_layers", 24)
-    args.encoder_embed_dim = getattr(args, "encoder_embed_dim", 1024)
-    args.encoder_ffn_embed_dim = getattr(args, "encoder_ffn_embed_dim", 4096)
-    args.encoder_attention_heads = getattr(args, "encoder_attention_heads", 16)
-    args.embedding_size = getattr(args, "embedding_size", 1024)
-    args.generator_size = getattr(args, "generator_size", 0.25)
+for name, size in SIZES.items():  # electra_tiny, electra_small, electra_base, electra_large
+    register_size("electra", f"electra_{name}", size)

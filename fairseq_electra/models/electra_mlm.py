@@ -5,15 +5,14 @@ kernels, precision, optimizer and initial weights are the same. A checkpoint is 
 `--arch electra_small`.
 """
 
-from argparse import Namespace
 from typing import Optional
 
-from fairseq.models import register_model, register_model_architecture
+from fairseq.models import register_model
 from torch import Tensor
 
-from fairseq_electra.models import electra
-from fairseq_electra.models.electra import ElectraModel
+from fairseq_electra.models.electra import ElectraModel, register_size
 from fairseq_electra.models.electra_config import ElectraConfig, check_config
+from fairseq_electra.recipes import SIZES
 
 
 @register_model("electra_mlm", dataclass=ElectraConfig)
@@ -50,14 +49,5 @@ class ElectraMaskedLM(ElectraModel):
             return self.mlm_head(features, self.embeddings.embed_tokens.weight), extra
 
 
-def register_size(size: str) -> None:
-    """The architecture of this size: what `electra_SIZE` is."""
-
-    def take_sizes(args: Namespace) -> None:
-        getattr(electra, f"electra_{size}")(args)
-
-    register_model_architecture("electra_mlm", f"electra_mlm_{size}")(take_sizes)
-
-
-for size in ("tiny", "small", "base", "large"):
-    register_size(size)
+for name, size in SIZES.items():
+    register_size("electra_mlm", f"electra_mlm_{name}", size)

@@ -7,12 +7,12 @@ of electra_mlm that cost as much.
 
 import argparse
 import json
-import re
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Dict, List, Tuple
 
+from fairseq_electra.recipes import SIZES
 from fairseq_electra.runs.count_flops import (
     PAPER,
     TRAINING,
@@ -132,28 +132,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def read_arch(arch: str) -> Tuple[TransformerSize, float]:
     """The discriminator's sizes and the generator size of one of the plugin's archs."""
-    try:
-        from fairseq.models import ARCH_CONFIG_REGISTRY
-
-        from fairseq_electra.models.electra_config import ElectraConfig
-    except ModuleNotFoundError as error:
-        raise SystemExit(f"no module {error.name}: run scripts/setup.sh, then its python") from None
-    archs = sorted(
-        name for name in ARCH_CONFIG_REGISTRY if re.fullmatch("electra_(?!mlm)[a-z]+", name)
-    )
+    archs = {f"electra_{name}": size for name, size in SIZES.items()}
     if arch not in archs:
-        raise SystemExit(f"--arch {arch}: choose from {', '.join(archs)}")
-    changes = argparse.Namespace()
-    ARCH_CONFIG_REGISTRY[arch](changes)
-    cfg = ElectraConfig(**vars(changes))
-    size = TransformerSize(
-        layers=cfg.encoder_layers,
-        hidden=cfg.encoder_embed_dim,
-        ffn=cfg.encoder_ffn_embed_dim,
-        heads=cfg.encoder_attention_heads,
-        embedding=cfg.embedding_size,
-    )
-    return size, cfg.generator_size
+        raise SystemExit(f"--arch {arch}: choose from {', '.join(sorted(archs))}")
+    *sizes, generator_size = archs[arch]
+    return TransformerSize(*sizes), generator_size
 
 
 def choose_size(args: argparse.Namespace) -> Tuple[TransformerSize, float]:

@@ -21,6 +21,7 @@ from fairseq_electra.modules.encoder import LAYER_NORM_EPS
 from fairseq_electra.optim.electra_adam import ElectraAdam, ElectraAdamConfig
 from fairseq_electra.optim.electra_lamb import ElectraLamb, ElectraLambConfig
 from fairseq_electra.optim.electra_optimizer import apex_obstacle
+from fairseq_electra.recipes import MOST_LOADERS
 from fairseq_electra.tasks.electra import ElectraTask, ElectraTaskConfig
 from scripts.benchmark.contenders import (
     Setting,
@@ -37,7 +38,6 @@ LOADED_TOKENS = 2_000_000
 UPDATES = {"cpu": 8, "cuda": 100}  # of fairseq-train
 MICRO_BATCHES = {"cpu": 4, "cuda": 1}  # in each
 LOG_INTERVAL = {"cpu": 1, "cuda": 10}
-MOST_LOADERS = 8  # processes, as scripts/sizes.sh has them
 OPTIMIZERS = (
     ("adam", "FusedAdam", ("apex", "torch", "reference")),
     ("lamb", "FusedLAMB", ("apex", "torch")),

@@ -3,16 +3,14 @@
 In: the size, its settings, the data, budgets as percents of the paper's training. Out: Runs.
 """
 
-import os
-import subprocess
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Sequence
+from typing import List, NamedTuple, Sequence
 
+from fairseq_electra.recipes import SIZES, Recipe
 from fairseq_electra.runs.count_flops import match_updates
-from fairseq_electra.runs.flops import count_run, parse_args, read_arch
+from fairseq_electra.runs.flops import count_run, parse_args
 
 SCRIPTS = Path(__file__).resolve().parents[1]
-SETTINGS = ("UPDATES", "WARMUP", "TOKENS", "BATCH", "MASK_PROB")  # of sizes.sh
 MODELS = {"electra": "ELECTRA", "roberta": "RoBERTa"}
 WARMUP_SHARE = (
     10  # a short run warms up for a tenth of its updates: the paper's 10 000 are too many
@@ -51,62 +49,41 @@ class Run(NamedTuple):
     options: List[str]
 
 
-def read_settings(size: str) -> Dict[str, str]:
-    """What sizes.sh says of a size, such as UPDATES, the paper's.
-
-    Raises:
-        ValueError: if there is no such size.
-    """
-    shown = " ".join(f"${name}" for name in SETTINGS)
-    done = subprocess.run(
-        ["bash", "-c", f"source {SCRIPTS}/env.sh; source {SCRIPTS}/sizes.sh; echo {shown}"],
-        env={**os.environ, "SIZE": size},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise ValueError(done.stderr.strip().splitlines()[-1])
-    return dict(zip(SETTINGS, done.stdout.split(), strict=True))
-
-
-def count_cost(size: str, data: Path, settings: Dict[str, str], options: Sequence[str]) -> dict:
+def count_cost(size: str, data: Path, recipe: Recipe, options: Sequence[str]) -> dict:
     """flops.py's count for an ELECTRA with these options."""
     words = ["--arch", f"electra_{size}", "--data", str(data)]
-    words += ["--tokens-per-sample", settings["TOKENS"], "--mask-prob", settings["MASK_PROB"]]
-    return count_run(parse_args([*words, *options]))
+    words += ["--tokens-per-sample", str(recipe.tokens), "--mask-prob", str(recipe.mask_prob)]
+    return count_run(parse_args([*words, "--", *recipe.electra.split(), *options]))
 
 
 def plan_runs(
-    size: str, data: Path, settings: Dict[str, str], budgets: Sequence[float], ablations: bool
+    size: str, data: Path, recipe: Recipe, budgets: Sequence[float], ablations: bool
 ) -> List[Run]:
     """ELECTRA and RoBERTa at each budget, smallest first, then the ablations at the smallest.
 
     All runs of a budget cost the same FLOPs, to the nearest update.
     """
-    in_full = int(settings["UPDATES"])
-    most_warmup = int(settings["WARMUP"])
 
     def make_run(name, model, title, budget, updates, own_updates, options=()):
-        warmup = max(1, min(most_warmup, own_updates // WARMUP_SHARE))
+        warmup = max(1, min(recipe.warmup, own_updates // WARMUP_SHARE))
         return Run(name, model, title, budget, updates, warmup, list(options))
 
-    usual = count_cost(size, data, settings, ())
+    usual = count_cost(size, data, recipe, ())
     runs = []
     for budget in sorted(budgets):
-        updates = max(1, round(in_full * budget / 100))
+        updates = max(1, round(recipe.updates * budget / 100))
         other = match_updates(updates, usual["per_token"], usual["roberta_per_token"])
         runs += [
             make_run(f"{model}-{budget:g}", model, title, budget, updates, own_updates)
             for (model, title), own_updates in zip(MODELS.items(), (updates, other), strict=True)
         ]
-    own_share = read_arch(f"electra_{size}")[1]
+    own_share = SIZES[size].generator_size
     chosen = [a for a in ABLATIONS if a.title != GENERATORS.get(own_share)] if ablations else []
     budget = min(budgets)
     for title, options, changes_cost in chosen:
-        cost = count_cost(size, data, settings, options if changes_cost else ())
+        cost = count_cost(size, data, recipe, options if changes_cost else ())
         updates = match_updates(
-            max(1, round(in_full * budget / 100)), usual["per_token"], cost["per_token"]
+            max(1, round(recipe.updates * budget / 100)), usual["per_token"], cost["per_token"]
         )
         name = title.replace(" ", "-").replace("/", "-").replace("_", "-")
         runs.append(make_run(name, "electra", title, budget, updates, updates, options))

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import List, Optional, Tuple
 
 from fairseq_electra.new_folder import exit_on_signals
+from fairseq_electra.recipes import find_recipe
 from scripts.benchmark.peak import measure_machine
-from scripts.evidence.plan import MODELS, SCRIPTS, Run, plan_runs, read_settings
+from scripts.evidence.plan import MODELS, SCRIPTS, Run, plan_runs
 from scripts.evidence.report import write_report
 from scripts.evidence.stages import Stage, Stages
 from scripts.glue.run import read_seeds
@@ -127,7 +128,7 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
             default="",
             metavar='"..."',
             help=f"further fairseq-train options of {model}'s runs, such as "
-            + {"electra": "--precision bf16", "roberta": "--bf16", "finetune": "--lr 2e-4"}[model],
+            + {"electra": "--temperature 0.9", "roberta": "--bf16", "finetune": "--lr 2e-4"}[model],
         )
     args = parser.parse_args(argv)
     args.size = os.environ.get("SIZE", "small")
@@ -182,14 +183,14 @@ def main(argv: Optional[List[str]] = None) -> None:
     stages = None
     try:
         args = parse_args(words)
-        settings = read_settings(args.size)
+        recipe = find_recipe(args.size)
         find_tasks(args.glue_dir, "all")
         stages = Stages(args.out_dir)
         claim(args)
         with exit_on_signals():
             if stages.run(prepare(args)):
                 data = args.out_dir / "data-bin"
-                runs = plan_runs(args.size, data, settings, args.budgets, not args.no_ablations)
+                runs = plan_runs(args.size, data, recipe, args.budgets, not args.no_ablations)
                 write_plan(args, runs, words)
                 Experiment(args, stages, runs).go()
     except (ValueError, OSError) as error:

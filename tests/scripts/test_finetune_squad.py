@@ -51,10 +51,10 @@ def test_finetune_resume_and_predict(folder):
 def test_what_is_missing_is_named(folder, tmp_path):
     assert "usage: SIZE=small" in finetune(check=False)
     printed = finetune(tmp_path, tmp_path / "save", "none", check=False)
-    assert "make it with scripts/prepare_squad.sh" in printed
+    assert "make it with fairseq-electra prepare-squad" in printed
     printed = finetune(folder / "squad", tmp_path / "save", tmp_path / "gone.pt", check=False)
     assert "no checkpoint" in printed
     arguments = (folder / "squad", tmp_path / "save", "none", "--doc-stride", 0)
     printed = finetune(*arguments, check=False)
-    assert printed == "finetune_squad.sh: --doc-stride must be at least 1, not 0\n"
+    assert printed == "fairseq-electra recipe: --doc-stride must be at least 1, not 0\n"
     assert not (tmp_path / "save").exists()

@@ -59,7 +59,7 @@ def test_finetune_resume_and_predict(folder, tmp_path, model):
 def test_arguments_that_are_missing_are_named(folder, tmp_path):
     assert "usage: SIZE=small" in finetune(check=False)
     printed = finetune(tmp_path, tmp_path / "save", "none", check=False)
-    assert "make it with scripts/prepare_tagging.sh" in printed
+    assert "make it with fairseq-electra prepare-tagging" in printed
     printed = finetune(folder / "tags", tmp_path / "save", tmp_path / "gone.pt", check=False)
     assert "no checkpoint" in printed
     assert not (tmp_path / "save").exists()
@@ -68,14 +68,14 @@ def test_arguments_that_are_missing_are_named(folder, tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("MODEL", "bert", "MODEL must be electra or roberta, not 'bert'\n"),
-        ("BATCH", "0", "BATCH must be a whole number from 1 on, not '0'\n"),
-        ("EPOCHS", "1.5", "EPOCHS must be a whole number from 1 on, not '1.5'\n"),
+        ("MODEL", "bert", "argument --model: invalid choice: 'bert'"),
+        ("BATCH", "0", "--batch-size must be a whole number from 1 on, not '0'\n"),
+        ("EPOCHS", "1.5", "argument --epochs: 1.5: give a whole number above 0\n"),
     ],
 )
 def test_settings_that_do_not_exist_are_named(folder, tmp_path, name, value, message):
     arguments = (folder / "tags", tmp_path / "save", "none")
-    assert finetune(*arguments, check=False, **{name: value}) == message
+    assert message in finetune(*arguments, check=False, **{name: value})
     assert not (tmp_path / "save").exists()
 
 

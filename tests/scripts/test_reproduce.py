@@ -14,7 +14,8 @@ from fairseq.data import indexed_dataset
 
 import glue_files
 from commands import run
-from scripts.evidence.plan import count_cost, plan_runs, read_settings
+from fairseq_electra.recipes import find_recipe
+from scripts.evidence.plan import count_cost, plan_runs
 from scripts.evidence.report import average_scores, write_report
 from scripts.evidence.stages import Stage, Stages
 from tiny import ROOT
@@ -30,8 +31,8 @@ def data(tmp_path_factory):
 
 
 def test_runs_of_a_budget_cost_the_same(data):
-    settings = read_settings("small")
-    runs = plan_runs("small", data, settings, [3.1, 1.6], ablations=True)
+    recipe = find_recipe("small")
+    runs = plan_runs("small", data, recipe, [3.1, 1.6], ablations=True)
     assert [run.name for run in runs] == [
         *("electra-1.6", "roberta-1.6", "electra-3.1", "roberta-3.1"),
         *("generator-1-2", "generator-1", "untied-embeddings"),
@@ -40,22 +41,24 @@ def test_runs_of_a_budget_cost_the_same(data):
     by_name = {run.name: run for run in runs}
     assert by_name["electra-1.6"].updates == by_name["roberta-1.6"].updates == 16_000
     assert by_name["disc-weight-10"].updates == by_name["loss-on-picked-tokens"].updates == 16_000
-    usual = count_cost("small", data, settings, ())["per_token"] * 16_000
+    usual = count_cost("small", data, recipe, ())["per_token"] * 16_000
     for name in ("generator-1-2", "generator-1", "untied-embeddings"):
-        cost = count_cost("small", data, settings, by_name[name].options)["per_token"]
+        cost = count_cost("small", data, recipe, by_name[name].options)["per_token"]
         assert cost * by_name[name].updates == pytest.approx(usual, abs=cost / 2), name
     assert by_name["generator-1"].updates < by_name["generator-1-2"].updates < 16_000
 
 
 def test_the_warm_up_is_the_paper_s_or_a_tenth(data):
-    settings = read_settings("small")
-    short, _, long, _ = plan_runs("small", data, settings, [1.6, 50], ablations=False)
+    recipe = find_recipe("small")
+    short, _, long, _ = plan_runs("small", data, recipe, [1.6, 50], ablations=False)
     assert (short.warmup, long.warmup) == (1_600, 10_000)
 
 
 def test_a_size_that_is_none():
-    with pytest.raises(ValueError, match="SIZE must be tiny, small, base or large, not 'huge'"):
-        read_settings("huge")
+    with pytest.raises(
+        ValueError, match="SIZE must be one of tiny, small, base, large, not 'huge'"
+    ):
+        find_recipe("huge")
 
 
 def test_a_stage_is_run_once(tmp_path):
@@ -131,7 +134,7 @@ def test_the_mean_is_over_all_tasks_seed_by_seed():
 
 
 def test_a_report_before_anything_has_run(tmp_path, data):
-    run = plan_runs("small", data, read_settings("small"), [1.6], ablations=False)[0]
+    run = plan_runs("small", data, find_recipe("small"), [1.6], ablations=False)[0]
     (tmp_path / "data-bin").mkdir()
     builder = indexed_dataset.make_builder(str(tmp_path / "data-bin" / "train.bin"), "mmap", 50)
     builder.add_item(torch.tensor([5, 6, 2]))

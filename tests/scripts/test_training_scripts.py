@@ -59,7 +59,7 @@ def test_pretrain_finetune_and_compare(folder):
         **tiny,
         ELECTRA_UPDATES="3",
     )
-    assert "RoBERTa: 3 updates cost as much as ELECTRA's 3" in done.output
+    assert "roberta: 3 updates cost as much as ELECTRA's 3" in done.output
     done = run_script(
         *("pretrain_mlm.sh", folder / "bin", folder / "mlm", "--weight-init", "local"),
         *("--log-interval", 1, "--warmup-updates", 1, "--encoder-layers", 2),
@@ -69,7 +69,7 @@ def test_pretrain_finetune_and_compare(folder):
         ELECTRA_OPTIONS="--generator-size 1",
     )
     cost = count_cost("--data", folder / "bin", "--encoder-layers", 2, "--generator-size", 1)
-    assert f"RoBERTa: {cost} updates cost as much as ELECTRA's 3" in done.output
+    assert f"electra_mlm: {cost} updates cost as much as ELECTRA's 3" in done.output
     assert cost > 5  # a generator as large as the encoder
     for name in ("electra", "roberta", "mlm"):
         model = "roberta" if name == "roberta" else "electra"
@@ -124,15 +124,15 @@ def test_a_script_without_data_says_what_it_needs(script, tmp_path):
     assert done.returncode == 2
     assert "usage: SIZE=small" in done.output
     done = run_script(script, tmp_path / "none", tmp_path / "save", "none", check=False)
-    assert done.returncode == 2
-    assert "scripts/prepare_" in done.output
+    assert done.returncode == 1
+    assert "make it with fairseq-electra prepare-" in done.output
     assert not (tmp_path / "save").exists()
 
 
 def test_sizes_and_batches_that_do_not_exist_are_named(folder, tmp_path):
     arguments = ("pretrain.sh", folder / "bin", tmp_path / "save")
     done = run_script(*arguments, check=False, SIZE="huge")
-    assert "SIZE must be tiny, small, base or large, not 'huge'" in done.output
+    assert "argument SIZE: invalid choice: 'huge' (choose from" in done.output
     assert not (tmp_path / "save").exists()
 
 
@@ -144,12 +144,14 @@ def test_batches_that_are_no_number_are_named(folder, tmp_path):
         MICRO_BATCH="-4",
     )
     assert done.returncode == 2
-    assert done.output == "MICRO_BATCH must be a whole number from 1 on, not '-4'\n"
-    for name in ("BATCH", "EPOCHS"):
-        arguments = ("finetune.sh", folder / "task-bin", tmp_path / "save", "none")
-        done = run_script(*arguments, check=False, **{name: "1.5"})
-        assert done.returncode == 2
-        assert done.output == f"{name} must be a whole number from 1 on, not '1.5'\n"
+    assert "argument --micro-batch: -4: give a whole number above 0" in done.output
+    arguments = ("finetune.sh", folder / "task-bin", tmp_path / "save", "none")
+    done = run_script(*arguments, check=False, EPOCHS="1.5")
+    assert done.returncode == 2
+    assert "argument --epochs: 1.5: give a whole number above 0" in done.output
+    done = run_script(*arguments, check=False, BATCH="1.5")
+    assert done.returncode == 1
+    assert "--batch-size must be a whole number from 1 on, not '1.5'\n" in done.output
     assert not (tmp_path / "save").exists()
 
 
@@ -167,8 +169,8 @@ def test_fine_tuning_on_damaged_texts_names_the_file(folder, tmp_path, part, dam
     )
     assert done.returncode != 0
     last = done.output.splitlines()[-1]
-    said = f"{path} " if damage == "cut" else f"no {path.name} in {path.parent}; make it with"
-    assert last.startswith(f"finetune.sh: {said}"), last
+    said = f"{path} " if damage == "cut" else f"no {path.name} in {path.parent}: make it with"
+    assert last.startswith(f"fairseq-electra recipe: {said}"), last
     assert not (tmp_path / "save").exists()
 
 

@@ -6,7 +6,8 @@ import sys
 import pytest
 
 from fairseq_electra.tasks.electra_answers import ElectraAnswersTask, ElectraAnswersTaskConfig
-from fairseq_electra.text import count_windows, prepare_squad
+from fairseq_electra.text import prepare_squad
+from fairseq_electra.text.finetune_data import count_windows
 from squad_bin import list_qas, make_squad, make_tokenizer
 
 
@@ -49,9 +50,9 @@ def test_the_task_reads_it(folder, prepare):
         assert (out / f"{split}.json").read_bytes() == (folder / f"{name}.json").read_bytes()
     task = ElectraAnswersTask.setup_task(ElectraAnswersTaskConfig(data=str(out)))
     task.load_dataset("train")
-    assert len(task.dataset("train")) == count_windows.count_windows([str(out)]) == 6
+    assert len(task.dataset("train")) == count_windows(out) == 6
     sizes = ["--tokens-per-sample", "16", "--lr", "1", "--max-query-length", "6"]
-    shorter = count_windows.count_windows([str(out), *sizes, "--doc-stride", "2"])
+    shorter = count_windows(out, [*sizes, "--doc-stride", "2"])
     assert shorter > 8
 
 
