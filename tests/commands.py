@@ -74,11 +74,14 @@ def start(module: str, *arguments, **environment) -> Command:
     return Command(argv, {**command_environment(), **{k: str(v) for k, v in environment.items()}})
 
 
-def python_folder(started=[]) -> Path:  # noqa: B006 (one a test process)
-    """A folder with `bin/python`, as an environment has it, whose commands the server runs."""
-    if not started:
+def start_server() -> None:
+    """Start the server of Python for this process and those that it starts, its pytest workers.
+
+    It is ready some seconds later; `python_folder` waits for it.
+    """
+    if "TEST_PYTHON" not in os.environ:
         folder = tempfile.TemporaryDirectory(prefix="python-")
-        started.append(folder)
+        os.environ["TEST_PYTHON"] = folder.name
         python = Path(folder.name) / "bin" / "python"
         python.parent.mkdir()
         client = Path(__file__).with_name("python_client.py")
@@ -86,14 +89,20 @@ def python_folder(started=[]) -> Path:  # noqa: B006 (one a test process)
         python.chmod(0o755)
         server = subprocess.Popen(
             [sys.executable, client.with_name("python_server.py"), f"{folder.name}/socket"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=subprocess.PIPE,  # its end is the server's
             env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
             cwd=ROOT,
         )
-        assert server.stdout.readline() == b"ready\n"
+        atexit.register(folder.cleanup)
         atexit.register(server.kill)
-    return Path(started[0].name)
+
+
+def python_folder() -> Path:
+    """A folder with `bin/python`, as an environment has it, whose commands the server runs."""
+    start_server()
+    folder = Path(os.environ["TEST_PYTHON"])
+    wait_for(lambda: (folder / "socket").exists() or None, timeout=120)
+    return folder
 
 
 def command_environment(threads: int = 1) -> dict:

@@ -8,10 +8,16 @@ import pytest
 import torch
 from fairseq.data import Dictionary
 
-from commands import run
+from commands import run, start_server
 from fairseq_electra.models.electra import ElectraModel
 from fairseq_electra.models.electra_config import ElectraConfig
 from tiny import TINY, TINY_OPTIONS, USER_DIR, make_dictionary
+
+
+def pytest_configure(config):
+    """The workers of `-n 2` share one server; it starts as they do."""
+    if config.getoption("numprocesses", None):
+        start_server()
 
 
 @pytest.fixture(autouse=True, scope="session")

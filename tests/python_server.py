@@ -169,10 +169,10 @@ if __name__ == "__main__":
         importlib.import_module(name)
     prepare_hydra()
     listening = socket.socket(socket.AF_UNIX)
-    listening.bind(sys.argv[1])
+    listening.bind(f"{sys.argv[1]}.new")
     listening.listen(64)
     gc.collect()
     gc.freeze()  # a child that collects garbage leaves the memory that it shares alone
-    print("ready", flush=True)
+    Path(f"{sys.argv[1]}.new").rename(sys.argv[1])  # clients wait for it
     request = serve(listening)
     (run if request["session"] else run_to_end)(request["argv"])

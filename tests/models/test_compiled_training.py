@@ -57,12 +57,16 @@ def train(run_command, data_bin, save_dir, *options):
 @pytest.mark.parametrize(
     ("options", "graphs"),
     [
-        pytest.param(("--sample-break-mode", "none"), 12, marks=pytest.mark.campaign),
+        (("--sample-break-mode", "none"), 12),
         # sentences of 5 to 24 tokens, one a block: 53 graphs if each length were one
         pytest.param(
             ("--sample-break-mode", "eos", "--disallow-correct"), 20, marks=pytest.mark.campaign
         ),
-        (("--mlm-updates", 12, "--weight-init", "local", "--disallow-correct"), 20),  # two steps
+        pytest.param(  # two steps
+            ("--mlm-updates", 12, "--weight-init", "local", "--disallow-correct"),
+            20,
+            marks=pytest.mark.campaign,
+        ),
     ],
 )
 def test_losses_are_those_of_the_plain_step(run_command, data_bin, tmp_path, options, graphs):

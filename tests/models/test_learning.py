@@ -54,6 +54,7 @@ def train(run_command, data, save_dir, *options):
     return {name: float(value) for name, value in json.loads(lines[-1]).items()}, output
 
 
+@pytest.mark.campaign
 def test_a_short_run_reads_the_context(toy_language, tmp_path, run_command):
     """Without the context the AUC less each word's mean logit is 0.5, whatever was learned."""
     local, output = train(run_command, toy_language, tmp_path, *RECIPE)

@@ -35,7 +35,6 @@ CONFIGURATIONS = {
     ),
     "two stages": (*SAVE, "--mlm-updates", 13, "--weight-init", "local"),
     "two workers": (*SAVE, "--batch-size", 4),
-    "full disk": SAVE,
 }
 APART = {
     "plain": SAVE,
@@ -47,6 +46,7 @@ APART = {
     "dropout": (*SAVE, *DROP),
     "averaged weights": (*SAVE, *AVERAGE),
     "out of memory": SAVE,
+    "full disk": SAVE,
 }
 STARVE = "no more memory"  # an end by a failing allocation, at whatever place
 FILL = "no more room"  # an end by a failing write, at whatever byte of a checkpoint

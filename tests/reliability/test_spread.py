@@ -104,6 +104,7 @@ cli_main()
 """
 
 
+@pytest.mark.campaign
 def test_torchrun_trains_together_without_a_gpu(data_bin, tmp_path, alone, run_command):
     """fairseq would train two copies, or with --distributed-world-size divide by no GPUs."""
     script = tmp_path / "train.py"

@@ -30,7 +30,7 @@ SETTING = Setting("tiny", 32, 4, CPU, 100, 0.1)
 @pytest.mark.parametrize(
     "parts",
     [
-        ("step", "optimizer", "train"),
+        pytest.param(("step", "optimizer", "train"), marks=pytest.mark.campaign),
         pytest.param(("step", "growth", "padding"), marks=pytest.mark.campaign),
     ],
 )

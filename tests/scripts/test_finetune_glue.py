@@ -2,7 +2,6 @@
 
 import json
 import random
-import subprocess
 
 import pytest
 import torch
@@ -10,13 +9,12 @@ from scipy.stats import spearmanr
 from sklearn.metrics import accuracy_score
 
 import glue_files
-from commands import command_environment
+from commands import command_environment, run_script
 from fairseq_electra.data.tokenizer import BERT_SPECIALS, WordPieceTokenizer
 from fairseq_electra.hub.predict_sentences import load_predictor, predict
 from scripts.glue import run as finetune_glue
 
 ANIMALS, TOOLS = ["cat", "dog", "bird", "fish"], ["saw", "axe", "nail", "drill"]
-FINETUNE = finetune_glue.SCRIPTS / "finetune.sh"
 
 
 def make_rows(name, count, rng):
@@ -134,9 +132,9 @@ def test_what_is_done_is_not_redone_and_predicts_the_same(folder, finetune, sett
 def test_an_interrupted_run_goes_on_as_if_nothing_had_been(folder, finetune):
     finetune("RTE")
     task_bin, part, whole = folder / "out/RTE/bin", folder / "part", folder / "out/RTE/seed-1"
-    command = [str(FINETUNE), str(task_bin), str(part), "none", "--seed", "1"]
-    subprocess.run([*command, "--max-epoch", "2"], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    command = ("finetune.sh", task_bin, part, "none", "--seed", 1)
+    run_script(*command, "--max-epoch", 2)
+    run_script(*command)
     logs = (part / "train.log").read_text()
     assert logs.count("| valid | epoch 001") == 1
     assert logs.count("Loaded checkpoint") == 1

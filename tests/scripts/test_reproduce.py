@@ -1,7 +1,6 @@
 """reproduce.sh: the plan spends equal FLOPs, stages resume, the report says what has not run."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -94,9 +93,8 @@ def test_two_cannot_work_in_one_folder_nor_beside_what_a_kill_left(tmp_path):
     with pytest.raises(ValueError, match="another run, or a command of one, works in it"):
         Stages(tmp_path)
     first.lock.close()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", LEFT, str(tmp_path)]
-    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    killed = run(sys.executable, "-c", LEFT, tmp_path, check=False, PYTHONPATH=str(ROOT))
+    assert killed.returncode == -signal.SIGKILL
     with pytest.raises(ValueError, match="works in it"):
         Stages(tmp_path)
     deadline = time.monotonic() + 60
@@ -172,6 +170,7 @@ def inputs(tmp_path_factory):
     return folder
 
 
+@pytest.mark.campaign
 def test_text_in_and_a_curve_out(inputs, tmp_path, monkeypatch):
     for name, value in {
         "SIZE": "tiny",
