@@ -58,6 +58,11 @@ def check_weights(cfg: ElectraCriterionConfig) -> None:
         raise ValueError("--gen-weight and --disc-weight are both 0: nothing would be learned")
 
 
+# Tokens that a loss is the sum of, an update's of small. A sum over single ones overflows float16
+# for ten updates, until fairseq's loss scale (--fp16) has fallen; a power of 2 rounds nothing.
+UNIT = 128 * 128
+
+
 @register_criterion("electra", dataclass=ElectraCriterionConfig)
 class ElectraCriterion(FairseqCriterion):
     """gen_weight x mean over picked positions + disc_weight x mean over tokens but padding.
@@ -66,10 +71,11 @@ class ElectraCriterion(FairseqCriterion):
     as one that gives even odds, so that losses before and after can be compared.
 
     fairseq divides an update's summed gradients by one summed sample size, but there are two means.
-    The sample size is the number of tokens, and a batch's loss is that number times its weighted
-    means. So the discriminator's mean is that of the whole update however it is spread over workers
-    and batches; the generator's is too where each batch has the same share of picked positions, as
-    with blocks of equal length, and otherwise weighs each batch's mean by its tokens.
+    The sample size is the number of tokens, in units of `UNIT`, and a batch's loss is that number
+    times its weighted means. So the discriminator's mean is that of the whole update however it is
+    spread over workers and batches; the generator's is too where each batch has the same share of
+    picked positions, as with blocks of equal length, and otherwise weighs each batch's mean by its
+    tokens.
     """
 
     metric_names = ("loss", "disc_loss", "gen_loss", *HITS, *JUDGED, *FEATURES)
@@ -82,7 +88,7 @@ class ElectraCriterion(FairseqCriterion):
         self.judges_all = str(cfg.disc_loss_on) == "all"
         self.measure = None  # `measure_output`, compiled as the model's step is
 
-    def forward(self, model, sample: Dict, reduce: bool = True) -> Tuple[Tensor, int, Dict]:
+    def forward(self, model, sample: Dict, reduce: bool = True) -> Tuple[Tensor, float, Dict]:
         """Loss, sample size and logging output of a batch, as fairseq's criterions return them."""
         output = model(**sample["net_input"])
         weights = sample["net_input"]["picked_weights"]  # (B, K)
@@ -121,7 +127,11 @@ class ElectraCriterion(FairseqCriterion):
             logging_output["mlm_acc"] = counts.get("mlm_acc", 0)
             logging_output["mlm_npicked"] = 0 if mlm_loss is None else sample["npicked"]
         # They outlive the batch, but a CUDA graph's results do not (`--compile reduce-overhead`).
-        return loss, ntokens, {key: keep(value) for key, value in logging_output.items()}
+        return (
+            loss / UNIT,
+            ntokens / UNIT,
+            {key: keep(value) for key, value in logging_output.items()},
+        )
 
     @classmethod
     def reduce_metrics(cls, logging_outputs: List[Dict]) -> None:

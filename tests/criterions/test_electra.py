@@ -17,7 +17,7 @@ from fairseq_electra.criterions.discriminator_metrics import (
     count_logits,
     count_logits_by_token,
 )
-from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterionConfig
+from fairseq_electra.criterions.electra import UNIT, ElectraCriterion, ElectraCriterionConfig
 from fairseq_electra.criterions.feature_metrics import compute_feature_metrics, sum_features
 from fairseq_electra.data.pick_dataset import PickDataset
 from fairseq_electra.models.electra import ElectraOutput
@@ -89,7 +89,7 @@ def test_the_loss_of_a_two_by_four_batch_by_hand():
     original = 4 * math.log(2) + math.log(1 + math.exp(-1))
     replaced = math.log(1 + math.exp(-2)) + math.log(1 + math.exp(3))
     disc_loss = (original + replaced) / 7
-    assert sample_size == 7
+    assert sample_size * UNIT == 7
     assert log["gen_loss"].item() / 3 == pytest.approx(gen_loss, rel=1e-6)
     assert log["disc_loss"].item() / 7 == pytest.approx(disc_loss, rel=1e-6)
     assert loss.item() / sample_size == pytest.approx(gen_loss + 50 * disc_loss, rel=1e-6)
@@ -167,7 +167,7 @@ def test_a_batch_without_candidates_trains_the_discriminator_alone(build_model):
     model = build_model()
     loss, sample_size, log = make_criterion()(model, make_batches([[0, 2]], 1)[0])
     loss.backward()
-    assert (sample_size, log["npicked"], log["gen_loss"].item()) == (2, 0, 0.0)
+    assert (sample_size * UNIT, log["npicked"], log["gen_loss"].item()) == (2, 0, 0.0)
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 

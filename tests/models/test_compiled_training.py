@@ -57,7 +57,8 @@ def train(run_command, data_bin, save_dir, *options):
 @pytest.mark.parametrize(
     ("options", "graphs"),
     [
-        (("--sample-break-mode", "none"), 12),
+        (("--sample-break-mode", "none", "--checkpoint-activations"), 12),
+        pytest.param(("--sample-break-mode", "none"), 12, marks=pytest.mark.campaign),
         # sentences of 5 to 24 tokens, one a block: 53 graphs if each length were one
         pytest.param(
             ("--sample-break-mode", "eos", "--disallow-correct"), 20, marks=pytest.mark.campaign

@@ -36,9 +36,9 @@ def step(model, num_updates, **weights):
     criterion = ElectraCriterion(ElectraCriterionConfig(**weights), task)
     model.set_num_updates(num_updates)
     sample = {"net_input": make_batch(), "ntokens": 10, "npicked": 3, "nsentences": 2}
-    loss, _, log = criterion(model, sample)
+    loss, sample_size, log = criterion(model, sample)
     loss.backward()
-    return loss.detach() / 10, log
+    return loss.detach() / sample_size, log
 
 
 def test_the_first_stage_fills_masks_with_both_encoders_by_hand(build_model):

@@ -1,6 +1,7 @@
 """fairseq's loss scale (--fp16) around the plugin's optimizers: overflow is skipped, then stops."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,9 @@ from fairseq.optim.fp16_optimizer import FP16Optimizer
 from omegaconf import OmegaConf
 
 from fairseq_electra import optim  # noqa: F401  (registers them)
+from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterionConfig
+from fairseq_electra.data.pick_dataset import PickDataset
+from tiny import make_dictionary
 
 
 def build(params, name, **common):
@@ -153,3 +157,28 @@ def test_groups_and_state_are_resumed(name):
     for one, other in ((wrapper, model), (resumed, again)):
         update(one, other)
     torch.testing.assert_close(model.weight, again.weight, rtol=2e-3, atol=0)
+
+
+@pytest.mark.parametrize("tokens", [512, 4096])
+def test_pre_training_starts_at_once(build_model, tokens):
+    """The first gradients fit float16 at fairseq's first scale, at the paper's weights."""
+    sentences = torch.randint(4, 44, (tokens // 128, 128))
+    dataset = PickDataset(list(sentences), [128] * len(sentences), make_dictionary(), 0.15, 128)
+    batch = dataset.collater([dataset[index] for index in range(len(sentences))])
+    task = SimpleNamespace(target_dictionary=make_dictionary())
+    criterion = ElectraCriterion(ElectraCriterionConfig(), task)
+
+    plain = build_model(max_positions=128)
+    loss, sample_size, _ = criterion(plain, batch)
+    (loss / sample_size).backward()
+    gradients = [p.grad.flatten() for p in plain.parameters() if p.grad is not None]
+    norm = torch.cat(gradients).norm()
+
+    model = build_model(max_positions=128).half()
+    wrapper = build(list(model.parameters()), "electra_adam")
+    wrapper.zero_grad()
+    loss, sample_size, _ = criterion(model, batch)
+    wrapper.backward(loss)
+    wrapper.multiply_grads(1 / sample_size)
+    assert wrapper.clip_grad_norm(1.0).item() == pytest.approx(norm.item(), rel=0.05)
+    assert wrapper.scaler.loss_scale == 128
