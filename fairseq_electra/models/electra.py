@@ -6,6 +6,7 @@ the model is the discriminator's encoder with classification heads, and no gener
 """
 
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
 import torch
@@ -180,6 +181,36 @@ class ElectraModel(BaseFairseqModel):
         if not pretrain and str(getattr(cfg, "compile", "none")) != "none":
             warn_once("--compile is for pre-training alone: this model is not compiled")
         return cls(cfg, task.source_dictionary, pretrain)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model_name_or_path: str,
+        checkpoint_file: str = "model.pt",
+        data_name_or_path: str = ".",
+        **options,
+    ):
+        """fairseq's way to load a model for use; `fairseq_electra.hub.load` gives the same.
+
+        Args:
+            model_name_or_path: a folder, or an archive.
+            checkpoint_file: in it.
+            data_name_or_path: folder with dict.txt and the tokenizer, in it or anywhere.
+            options: what is to be changed of the checkpoint's options.
+
+        Raises:
+            ValueError: if it is damaged or could run code, or the folder has no tokenizer.
+        """
+        from fairseq import hub_utils
+
+        from fairseq_electra.hub.loading import make_electra
+
+        loaded = hub_utils.from_pretrained(
+            model_name_or_path, checkpoint_file, data_name_or_path, **options
+        )
+        folder = Path(loaded["task"].cfg.data)
+        checkpoint = Path(model_name_or_path) / checkpoint_file
+        return make_electra(loaded["models"][0], loaded["task"], folder, checkpoint)
 
     def forward(self, src_tokens: Tensor, picked: Optional[Tensor] = None, **net_input):
         """Pre-train where the batch has picked positions, otherwise encode.
