@@ -140,6 +140,15 @@ def test_all_models_have_the_same_policy_of_precision():
     assert recipes.precision(new, "roberta") == "--amp"  # float32 weights too: not --bf16, --fp16
 
 
+@pytest.mark.parametrize("model", recipes.MODELS)
+@pytest.mark.parametrize("option", ["--bf16", "--fp16", "--precision=float32"])
+def test_another_precision_takes_its_place(capsys, model, option):
+    words = [option] if model != "roberta" or "=" not in option else ["--amp"]
+    args = print_command(capsys, "small", "--gpus", 2, "--model", model, "--", *words)
+    assert args["precision"] == "float32"
+    assert args["amp"] == (words == ["--amp"])
+
+
 def test_a_budget_of_tiny(capsys):
     hour = print_command(capsys, "tiny", "--gpus", 0, "--budget", "hour")
     assert (hour["max_update"], hour["mlm_updates"], hour["weight_init"]) == (17500, 4000, "local")

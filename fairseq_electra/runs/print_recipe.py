@@ -19,6 +19,17 @@ from fairseq_electra.text.finetune_data import read_finetune_data, require
 
 PACKAGE = Path(__file__).resolve().parents[1]
 GPU_GB = 80  # of a GPU that is not here
+PRECISIONS = {
+    f"--{name}"
+    for name in (
+        "precision",
+        "amp",
+        "fp16",
+        "bf16",
+        "memory-efficient-fp16",
+        "memory-efficient-bf16",
+    )
+}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -160,6 +171,9 @@ def main(argv: Optional[List[str]] = None) -> None:
         lines = (finetune if args.finetune else pretrain)(args, recipe, machine)
     except (ValueError, OSError) as error:
         raise SystemExit(f"fairseq-electra recipe: {error}") from None
+    if PRECISIONS.intersection(each.split("=")[0] for each in args.options):  # not two
+        own = recipes.precision(machine, args.model)
+        lines = [line for line in lines if line == "--cpu" or line != own]
     if not args.finetune and args.gpus:
         lines.append(f"--distributed-world-size {args.gpus}")
     print(format_command(args, lines))

@@ -128,7 +128,9 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
             default="",
             metavar='"..."',
             help=f"further fairseq-train options of {model}'s runs, such as "
-            + {"electra": "--temperature 0.9", "roberta": "--bf16", "finetune": "--lr 2e-4"}[model],
+            + {"electra": "--temperature 0.9", "roberta": "--dropout 0", "finetune": "--lr 2e-4"}[
+                model
+            ],
         )
     args = parser.parse_args(argv)
     args.size = os.environ.get("SIZE", "small")
