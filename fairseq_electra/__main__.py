@@ -113,6 +113,12 @@ GROUPS = {
         ),
     },
     "Conversion": {
+        "pack": Command(
+            f"{HUB}.pack",
+            "a checkpoint -> a small folder that can be used and trained on anywhere",
+            "pack runs/electra/checkpoint_best.pt my-electra",
+            logging.ERROR,
+        ),
         "export-hf": Command(
             CONVERSION,
             "a checkpoint -> folders for Hugging Face",
