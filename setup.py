@@ -26,7 +26,7 @@ setup(
     ],
     python_requires=">=3.10",
     packages=find_packages(include=["fairseq_electra", "fairseq_electra.*"]),
-    package_data={"fairseq_electra": ["config/*.yaml"]},
+    package_data={"fairseq_electra": ["config/*.yaml", "pretrained/*/*"]},
     entry_points={"console_scripts": ["fairseq-electra = fairseq_electra.__main__:main"]},
     install_requires=[
         FAIRSEQ,

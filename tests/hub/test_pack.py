@@ -62,7 +62,7 @@ def test_what_cannot_be_packed_is_named(checkpoint, train_electra, data_bin, tmp
     train_electra(data_bin, tmp_path / "run")
     last = str(tmp_path / "run" / "checkpoint_last.pt")
     out = str(tmp_path / "packed")
-    with pytest.raises(SystemExit, match="fairseq-electra pack: .* where no tokenizer is"):
+    with pytest.raises(SystemExit, match=r"fairseq-electra pack: .* where no tokenizer is"):
         pack.main([last, out])
     with pytest.raises(SystemExit, match="trained with another dictionary"):
         pack.main([last, out, "--data", str(checkpoint.parent)])
