@@ -1,4 +1,10 @@
-"""The front door: `fairseq-electra COMMAND ...`, or `python -m fairseq_electra COMMAND ...`."""
+"""The front door: `fairseq-electra COMMAND ...`, or `python -m fairseq_electra COMMAND ...`.
+
+A command is a module with `parse_args(argv)` and `run(args)`. The command line is read first, and
+the module imports nothing slow (torch, fairseq, transformers, matplotlib), which `run` does: so
+--help and a wrong argument end at once. An error that the user can mend is a ValueError or OSError
+of `run`, and one line.
+"""
 
 import importlib
 import logging
@@ -10,7 +16,7 @@ import fairseq_electra
 
 
 class Command(NamedTuple):
-    """A command: the module whose `main` it is, what it does, and how it is called."""
+    """A command: its module, what it does, and how it is called."""
 
     module: str
     does: str
@@ -80,13 +86,13 @@ GROUPS = {
             needs_fairseq=False,
         ),
         "show": Command(
-            f"{RUNS}.show_replacements",
+            f"{RUNS}.show",
             "a batch as people read it: what was replaced, and what was found",
             "show runs/electra/checkpoint_best.pt --html page.html",
             logging.ERROR,  # whatever is logged as an error is raised as well
         ),
         "features": Command(
-            f"{RUNS}.measure_features",
+            f"{RUNS}.features",
             "how many directions of an encoder's features are alive; a probe",
             "features ELECTRA=runs/electra/checkpoint_best.pt",
             logging.WARNING,
@@ -94,19 +100,19 @@ GROUPS = {
     },
     "Predictions": {
         "predict": Command(
-            f"{HUB}.predict_sentences",
+            f"{HUB}.predict",
             "labels or scores of sentences and pairs",
             "predict runs/task/checkpoint_best.pt task-bin valid",
             logging.ERROR,
         ),
         "tag": Command(
-            f"{HUB}.predict_tags",
+            f"{HUB}.tag",
             "tags of words",
             "tag runs/tags/checkpoint_best.pt words.txt",
             logging.ERROR,
         ),
         "answer": Command(
-            f"{HUB}.predict_answers",
+            f"{HUB}.answer",
             "answers to questions about passages",
             "answer runs/squad/checkpoint_best.pt questions.json --out answers.json",
             logging.ERROR,
@@ -145,6 +151,7 @@ GROUPS = {
         ),
     },
 }
+SHARED = (CONVERSION,)  # of several commands: the name is the first argument
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 
@@ -165,18 +172,23 @@ def main(argv: Optional[List[str]] = None) -> None:
     if name not in COMMANDS:
         raise SystemExit(f"fairseq-electra: no command {name}; there are {', '.join(COMMANDS)}")
     command = COMMANDS[name]
+    module = importlib.import_module(command.module)
+    sys.argv[0] = f"fairseq-electra {name}"  # what argparse calls it
+    shared = command.module in SHARED
+    try:
+        args = module.parse_args([name] * shared + arguments)
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            print(f"\nexample:\n  fairseq-electra {command.example}")
+        raise
     if command.needs_fairseq:
         logging.disable(logging.WARNING)  # fairseq tells what it does without
         fairseq_electra.register()
     logging.disable(command.silenced)
-    sys.argv[0] = f"fairseq-electra {name}"  # what argparse calls it
-    shared = command.module == CONVERSION  # one parser for all of them
     try:
-        importlib.import_module(command.module).main([name] * shared + arguments)
-    except SystemExit as stop:
-        if not stop.code and {"-h", "--help"} & set(arguments):
-            print(f"\nexample:\n  fairseq-electra {command.example}")
-        raise
+        module.run(args)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"fairseq-electra {name}: {error}") from None
 
 
 if __name__ == "__main__":

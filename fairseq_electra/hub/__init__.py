@@ -11,6 +11,7 @@ electra.py         Electra: what can be asked, each answered by one of:
   explanations.py    why a head says so, as numbers and as a page
 commands.py        the same from the shell, line by line
 finetuned_model.py and predict_*.py: files of a task in, files out
+predict.py, tag.py, answer.py: the commands of predict_*.py
 """
 
 from pathlib import Path

@@ -38,15 +38,15 @@ def pack(checkpoint: Path, folder: Path, data: Optional[Path] = None) -> None:
         electra.tokenizer.save(out)
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def parse_args(argv: List[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("checkpoint", metavar="CHECKPOINT", type=Path)
     parser.add_argument("folder", metavar="FOLDER", type=Path, help="new")
     parser.add_argument("--data", type=Path, metavar="DATA_BIN", help="if it has moved")
-    args = parser.parse_args(argv)
-    try:
-        pack(args.checkpoint, args.folder, args.data)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"fairseq-electra pack: {error}") from None
+    return parser.parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> None:
+    pack(args.checkpoint, args.folder, args.data)

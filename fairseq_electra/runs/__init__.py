@@ -2,6 +2,7 @@
 
 compare_runs.py        read_logs.py -> measure_runs.py -> plot_runs.py
 flops.py               count_flops.py; print_recipe.py: the command of a size
-show_replacements.py   replacement_words.py -> render_replacements.py
-measure_features.py    watch_run.py    show_progress.py    user_dir.py
+show.py                show_replacements.py -> replacement_words.py -> render_replacements.py
+features.py            measure_features.py
+watch_run.py           show_progress.py    user_dir.py
 """

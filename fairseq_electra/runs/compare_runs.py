@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
 from fairseq_electra.runs.measure_runs import (
+    AXES,
     Finetuning,
     Pretraining,
     count_encoder_parameters,
@@ -21,7 +22,6 @@ from fairseq_electra.runs.measure_runs import (
     measure_pretraining,
     name_kind,
 )
-from fairseq_electra.runs.plot_runs import AXES, plot_runs
 from fairseq_electra.runs.read_logs import find_log, read_log
 
 RUN_HELP = """RUN is [NAME=]PATH[+PATH...]
@@ -267,7 +267,7 @@ def check_axis(runs: List[Run], axis: str) -> None:
             raise SystemExit(f"--x {axis}: not in {pretraining.log.path}; choose another --x")
 
 
-def parse_args(argv=None) -> argparse.Namespace:
+def parse_args(argv: List[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=f"{__doc__}\n{RUN_HELP}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -320,8 +320,7 @@ def parse_flops(options: List[str], names: List[str]) -> Dict[str, float]:
     return flops
 
 
-def main(argv=None) -> None:
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> None:
     names = [split_spec(spec)[0] for spec in args.runs]
     if len(set(names)) < len(names):
         raise SystemExit(f"two runs of the same name ({', '.join(names)}): give NAME=PATH")
@@ -346,4 +345,6 @@ def main(argv=None) -> None:
     (args.out / "table.md").write_text(text, encoding="utf-8")
     document = {"x": args.x, "rows": rows, "notes": notes}
     (args.out / "table.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    from fairseq_electra.runs.plot_runs import plot_runs  # not for --help
+
     plot_runs(runs, args.x, args.out / "curves.png", tasks)

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from fairseq_electra import hub
+from fairseq_electra.__main__ import main
 from fairseq_electra.conversion.checkpoint_file import write_checkpoint
-from fairseq_electra.hub import pack
 from fairseq_electra.modules.heads import GeneratorHead
 
 
 def test_the_same_model_in_half_the_size(checkpoint, tmp_path, electra):
-    pack.main([str(checkpoint), str(tmp_path / "packed")])
+    main(["pack", str(checkpoint), str(tmp_path / "packed")])
     other = hub.load(tmp_path / "packed")
     assert sorted(file.name for file in (tmp_path / "packed").iterdir()) == [
         *("checkpoint.pt", "dict.txt", "tokenizer_info.json", "vocab.txt")
@@ -46,7 +46,7 @@ def test_what_it_was_trained_with_is_kept(checkpoint, electra, tmp_path):
     }
     torch.save(state, folder / "checkpoint.pt")
     assert hub.load(folder).model.mlm_head is not None
-    pack.main([str(folder / "checkpoint.pt"), str(tmp_path / "packed")])
+    main(["pack", str(folder / "checkpoint.pt"), str(tmp_path / "packed")])
     packed = hub.load(tmp_path / "packed")
     assert packed.model.mlm_head is None
     assert (packed.max_tokens, packed.task.cfg.mask_prob) == (20, 0.25)
@@ -63,9 +63,9 @@ def test_what_cannot_be_packed_is_named(checkpoint, train_electra, data_bin, tmp
     last = str(tmp_path / "run" / "checkpoint_last.pt")
     out = str(tmp_path / "packed")
     with pytest.raises(SystemExit, match=r"fairseq-electra pack: .* where no tokenizer is"):
-        pack.main([last, out])
+        main(["pack", last, out])
     with pytest.raises(SystemExit, match="trained with another dictionary"):
-        pack.main([last, out, "--data", str(checkpoint.parent)])
+        main(["pack", last, out, "--data", str(checkpoint.parent)])
     with pytest.raises(SystemExit, match="exists already"):
-        pack.main([str(checkpoint), str(tmp_path / "run")])
+        main(["pack", str(checkpoint), str(tmp_path / "run")])
     assert not (tmp_path / "packed").exists()

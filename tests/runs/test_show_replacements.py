@@ -13,6 +13,7 @@ from fairseq.data import Dictionary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fairseq_electra.__main__ import main
 from fairseq_electra.data.tokenizer import SentencePieceTokenizer, load_wordpiece
 from fairseq_electra.runs.render_replacements import (
     ROWS,
@@ -31,7 +32,7 @@ from fairseq_electra.runs.replacement_words import (
     lay_out_words,
     read_piece,
 )
-from fairseq_electra.runs.show_replacements import find_tokenizer, main, summarize
+from fairseq_electra.runs.show_replacements import find_tokenizer, summarize
 from tiny import ROOT
 
 SCRIPT = ROOT / "scripts" / "show_replacements.py"
@@ -317,7 +318,7 @@ def show(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
 
     def run_main(*arguments):
-        main([str(argument) for argument in arguments])
+        main(["show", *map(str, arguments)])
         return capsys.readouterr().out
 
     return run_main
