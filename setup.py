@@ -34,10 +34,13 @@ setup(
         "numpy",
         "sentencepiece>=0.2.3",  # tells which characters a piece stands for (offset_mapping)
         "tokenizers",
-        "matplotlib",
     ],
     extras_require={
-        "test": ["pytest", "pytest-xdist", "hypothesis", "ruff", "scikit-learn", "seqeval"],
+        "test": [
+            *("pytest", "pytest-xdist", "hypothesis", "ruff"),
+            *("scikit-learn", "seqeval", "matplotlib"),
+        ],
+        "plot": ["matplotlib"],  # of `fairseq-electra compare`
         "finetune": ["seqeval"],  # entity-level F1 of --task electra_tagging
         # conversion from and to Hugging Face; from the authors' TensorFlow checkpoints
         "hf": ["safetensors", "transformers", "protobuf"],

@@ -64,6 +64,8 @@ def test_what_is_in_it(wheel):
     assert any(name.endswith("LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "scripts/")) for name in names)
     assert "License" in text and "# fairseq_electra" in text
+    plots = [line for line in text.splitlines() if line.startswith("Requires-Dist: matplotlib")]
+    assert plots and all("extra ==" in line for line in plots)
 
 
 def prepare_data(command: Path, folder: Path) -> None:

@@ -1,8 +1,8 @@
 """Compares fairseq runs by their logs: one table and one plot of the curves.
 
 In: logs of ELECTRA pre-training, fairseq's masked_lm pre-training, sentence_prediction and
-electra_tagging fine-tuning. Out: a markdown table on stdout; table.md, table.json and curves.png in
---out.
+electra_tagging fine-tuning. Out: a markdown table on stdout; table.md, table.json and, if
+matplotlib is installed, curves.png in --out.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from fairseq_electra.runs.measure_runs import (
     measure_pretraining,
     name_kind,
 )
+from fairseq_electra.runs.plotting import plot_to
 from fairseq_electra.runs.read_logs import find_log, read_log
 
 RUN_HELP = """RUN is [NAME=]PATH[+PATH...]
@@ -345,6 +346,8 @@ def run(args: argparse.Namespace) -> None:
     (args.out / "table.md").write_text(text, encoding="utf-8")
     document = {"x": args.x, "rows": rows, "notes": notes}
     (args.out / "table.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    from fairseq_electra.runs.plot_runs import plot_runs  # not for --help
+    curves = args.out / "curves.png"
+    with plot_to(curves):
+        from fairseq_electra.runs.plot_runs import plot_runs
 
-    plot_runs(runs, args.x, args.out / "curves.png", tasks)
+        plot_runs(runs, args.x, curves, tasks)

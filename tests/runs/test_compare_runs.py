@@ -22,6 +22,7 @@ from fairseq_electra.runs.measure_runs import (
     measure_pretraining,
     name_kind,
 )
+from fairseq_electra.runs.plotting import plot_to
 from fairseq_electra.runs.read_logs import find_log, parse_json_line, parse_simple_line, read_log
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "compare_runs.py"
@@ -463,6 +464,26 @@ def test_plot_is_a_readable_png(tmp_path, capsys, electra, roberta, x):
     run_main(capsys, tmp_path, electra, roberta, "--x", x)
     height, width, _ = pyplot.imread(tmp_path / "out" / "curves.png").shape
     assert width > 2 * 700 and height > 400  # two panels: losses of both, AUC of one
+
+
+def test_without_matplotlib_there_is_a_table_and_a_line_on_what_to_install(
+    tmp_path, capsys, monkeypatch, electra, roberta
+):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "fairseq_electra.runs.plot_runs", raising=False)
+    main(["compare", str(electra), str(roberta), "--out", str(tmp_path / "out")])
+    printed, told = capsys.readouterr()
+    assert printed.startswith("| ") and "discriminator AUC" in printed
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["table.json", "table.md"]
+    assert told == (
+        f"no {tmp_path / 'out' / 'curves.png'}: matplotlib is not installed: "
+        "pip install 'fairseq_electra[plot]'\n"
+    )
+
+
+def test_another_module_that_is_missing_is_an_error(tmp_path):
+    with pytest.raises(ModuleNotFoundError), plot_to(tmp_path / "curves.png"):
+        import no_such_module  # noqa: F401 (it is not there)
 
 
 @pytest.fixture
