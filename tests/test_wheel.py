@@ -68,6 +68,16 @@ def test_what_is_in_it(wheel):
     assert plots and all("extra ==" in line for line in plots)
 
 
+@pytest.mark.campaign
+@pytest.mark.skipif(not shutil.which("twine"), reason="needs twine on the path")
+def test_an_index_would_take_both(wheel):
+    source = wheel.parent / "source"
+    build = f"from setuptools import build_meta; build_meta.build_sdist({str(wheel.parent)!r})"
+    call(sys.executable, "-c", build, cwd=source)
+    (sdist,) = wheel.parent.glob("*.tar.gz")
+    call("twine", "check", "--strict", wheel, sdist, cwd=wheel.parent)
+
+
 def prepare_data(command: Path, folder: Path) -> None:
     """A data-bin, `bin`, of 50 documents."""
     lines = [" ".join(WORDS[(n * k) % 12] for k in range(1, 11)) for n in range(200)]
