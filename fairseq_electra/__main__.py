@@ -1,9 +1,9 @@
 """The front door: `fairseq-electra COMMAND ...`, or `python -m fairseq_electra COMMAND ...`.
 
 A command is a module with `parse_args(argv)` and `run(args)`. The command line is read first, and
-the module imports nothing slow (torch, fairseq, transformers, matplotlib), which `run` does: so
---help and a wrong argument end at once. An error that the user can mend is a ValueError or OSError
-of `run`, and one line.
+the module imports nothing slow (numpy, torch, fairseq, transformers, matplotlib), which `run` does:
+so --help and a wrong argument end at once. An error that the user can mend is a ValueError or
+OSError of `run`, and one line.
 """
 
 import importlib
@@ -80,7 +80,7 @@ GROUPS = {
     },
     "Results": {
         "compare": Command(
-            f"{RUNS}.compare_runs",
+            f"{RUNS}.compare",
             "runs by their logs: a table and a plot",
             "compare ELECTRA=runs/electra RoBERTa=runs/roberta --out runs",
             needs_fairseq=False,

@@ -19,7 +19,6 @@ from fairseq_electra.runs.count_flops import (
 )
 from fairseq_electra.runs.read_logs import JUDGING_METRICS, Log, tells
 
-AXES = ("flops", "hours", "updates")  # of a plot: Pretraining has `..._at` for each
 MASKED_LM_METRICS = {"mlm_loss": ("loss", math.log(2))}  # ours -> (fairseq's, factor)
 ELECTRA_METRICS = {
     "mlm_loss": ("gen_loss", 1.0),

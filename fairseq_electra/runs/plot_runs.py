@@ -59,7 +59,7 @@ NAME_WIDTH = 24  # letters of a task's name on a line
 class XAxis(NamedTuple):
     """What the curves are drawn over: a quantity of the runs, divided by a round unit."""
 
-    quantity: str  # of measure_runs.AXES
+    quantity: str  # of compare.AXES
     unit: float
     label: str
 
@@ -90,7 +90,7 @@ def plot_runs(
 
     Args:
         runs: compare_runs.Run, each with a name, a pretraining or None, and finetunings.
-        quantity: one of measure_runs.AXES, the x axis of the curves.
+        quantity: one of compare.AXES, the x axis of the curves.
         tasks: names of the fine-tuning tasks by task and metric, in their order.
     """
     shown = [panel for panel in PANELS if any(has_curve(run, panel.metric) for run in runs)]
