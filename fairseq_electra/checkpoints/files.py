@@ -23,6 +23,7 @@ from fairseq_electra.checkpoints.safe_loading import (
     load_checkpoint,
     load_file,
 )
+from fairseq_electra.process.state import process_state
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,6 @@ OTHERS = r"checkpoint(?:_\d+_\d+|\d+|_best|\.best_.+)"
 PARTS = ("model", "extra_state", "optimizer_history")  # of a checkpoint that can be resumed
 UNREADABLE = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError)
 COPY_BYTES = 2**24
-found_whole = set()  # files as `identify` has them, which `load_whole` need not read once more
 
 
 class RecordingFile:
@@ -130,7 +130,7 @@ def find_damage(path: Path, parts=PARTS) -> Optional[str]:
     """
     damage = look_for_damage(path, parts)
     if damage is None:
-        found_whole.add(identify(path))
+        process_state.whole_files.add(identify(path))
     return damage
 
 
@@ -170,7 +170,7 @@ def load_whole(file, map_location="cpu", **options) -> Dict[str, Any]:
     """
     name = getattr(file, "name", file)
     if isinstance(name, (str, os.PathLike)) and Path(name).is_file():
-        known = identify(Path(name)) in found_whole
+        known = identify(Path(name)) in process_state.whole_files
         damage = None if known else find_damage(Path(name), parts=["model"])
         if damage is not None:
             raise ValueError(f"the checkpoint {name} is damaged: {damage}")

@@ -13,7 +13,6 @@ from fairseq_electra.checkpoints.files import copy_whole, load_whole, write_whol
 from fairseq_electra.compat.checkpoints.resuming import (
     agree_on_checkpoint,
     describe_misfit,
-    early_stop,
     find_chosen,
     read_chosen,
     resume_log_interval,
@@ -21,6 +20,7 @@ from fairseq_electra.compat.checkpoints.resuming import (
     stop_if_complete,
     warn_of_changes,
 )
+from fairseq_electra.process.state import process_state
 
 
 def allow_checkpoint_classes() -> None:
@@ -112,7 +112,7 @@ def check_checkpoints_first() -> None:
                 resume_schedule(extra_state, trainer)
             if not cfg.reset_meters:
                 resume_log_interval(extra_state)
-                early_stop().update(extra_state.get("early_stop", {}))
+                process_state.patience.update(extra_state.get("early_stop", {}))
         stop_if_complete(trainer)
         return extra_state, epoch_itr
 
@@ -128,7 +128,7 @@ def keep_patience() -> None:
     original = Trainer.save_checkpoint
 
     def save_checkpoint(self, filename, extra_state):
-        counted = dict(early_stop())
+        counted = dict(process_state.patience)
         if counted:
             extra_state = {**extra_state, "early_stop": counted}
         return original(self, filename, extra_state)

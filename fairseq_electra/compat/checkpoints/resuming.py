@@ -4,7 +4,6 @@
 """
 
 import logging
-import sys
 import textwrap
 import zipfile
 from pathlib import Path
@@ -135,15 +134,6 @@ def resume_schedule(extra_state, trainer) -> None:
     place = extra_state["train_iterator"]
     if place["iterations_in_epoch"] == 0:
         trainer.lr_step(place["epoch"] - 1, extra_state.get("val_loss"))
-
-
-def early_stop() -> Dict:
-    """What --patience has counted: attributes of a function of fairseq-train, which may be main."""
-    for name in ("__main__", "fairseq_cli.train"):
-        function = getattr(sys.modules.get(name), "should_stop_early", None)
-        if function is not None:
-            return vars(function)
-    return {}
 
 
 def stop_if_complete(trainer) -> None:

@@ -13,6 +13,7 @@ import torch
 from fairseq.logging import metrics
 
 from fairseq_electra.checkpoints.safe_loading import load_file
+from fairseq_electra.process.state import process_state
 
 LOSSES = ("loss", "gen_loss", "disc_loss")
 CRASH = "crash.pt"  # fairseq writes it when it stops
@@ -62,8 +63,9 @@ def check_growth(trainer) -> None:
     if update % LOOK_EVERY or meter is None:
         return
     times = float(meter.avg)
-    trainer.looks_above = getattr(trainer, "looks_above", 0) + 1 if times > DIVERGED else 0
-    if trainer.looks_above == LOOKS:
+    above = process_state.looks_above.get(trainer, 0) + 1 if times > DIVERGED else 0
+    process_state.looks_above[trainer] = above
+    if above == LOOKS:
         loss = metrics.get_meter("train_inner", "loss").avg
         before = update - LOOKS * LOOK_EVERY
         folder = Path(trainer.cfg.checkpoint.save_dir)
