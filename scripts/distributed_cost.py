@@ -5,6 +5,6 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from scripts.benchmark.spread_cost import main  # noqa: E402 (after the path is set)
+from scripts.benchmark.distributed_cost import main  # noqa: E402 (after the path is set)
 
 main()
