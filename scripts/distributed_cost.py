@@ -1,4 +1,4 @@
-"""What spreading a pre-training over GPUs costs, on paper: see docs/distributed.md."""
+"""What a pre-training distributed over GPUs costs, on paper: see docs/distributed.md."""
 
 import sys
 from pathlib import Path

@@ -73,9 +73,9 @@ class ElectraCriterion(FairseqCriterion):
     fairseq divides an update's summed gradients by one summed sample size, but there are two means.
     The sample size is the number of tokens, in units of `UNIT`, and a batch's loss is that number
     times its weighted means. So the discriminator's mean is that of the whole update however it is
-    spread over workers and batches; the generator's is too where each batch has the same share of
-    picked positions, as with blocks of equal length, and otherwise weighs each batch's mean by its
-    tokens.
+    distributed over workers and batches; the generator's is too where each batch has the same share
+    of picked positions, as with blocks of equal length, and otherwise weighs each batch's mean by
+    its tokens.
     """
 
     metric_names = ("loss", "disc_loss", "gen_loss", *HITS, *JUDGED, *FEATURES)
