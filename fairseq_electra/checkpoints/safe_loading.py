@@ -24,10 +24,10 @@ CLASS_NAMES = (
     r"but got (<class .+?>)",
 )
 # fairseq's own classes that compute no option with eval(), as those for speech and translation do.
-READ_MODELS = {"fairseq.models.roberta.model.RobertaModel"}
-READ_TASKS = {"masked_lm", "sentence_prediction", "sentence_ranking"}
-READ_CRITERIONS = READ_TASKS
-EVALUATED = "xformers_att_config"  # the one option of READ_MODELS that is
+HARMLESS_MODELS = {"fairseq.models.roberta.model.RobertaModel"}
+HARMLESS_TASKS = {"masked_lm", "sentence_prediction", "sentence_ranking"}
+HARMLESS_CRITERIONS = HARMLESS_TASKS
+EVALUATED = "xformers_att_config"  # the one option of these models that is
 NUMBERS = {np.dtype(code).str[1:]: np.dtype(code) for code in "?bBhHiIlLqQefd"}
 
 
@@ -155,10 +155,10 @@ def is_harmless(kind: str, name: Any) -> bool:
         return False
     if found.__module__.split(".")[0] != "fairseq":
         return True  # the user's own code, which a checkpoint cannot bring along
-    read = {"task": READ_TASKS, "criterion": READ_CRITERIONS}
+    harmless = {"task": HARMLESS_TASKS, "criterion": HARMLESS_CRITERIONS}
     if kind == "model":
-        return f"{found.__module__}.{found.__qualname__}" in READ_MODELS
-    return name in read[kind]
+        return f"{found.__module__}.{found.__qualname__}" in HARMLESS_MODELS
+    return name in harmless[kind]
 
 
 def list_options(value: Any) -> Iterator[Tuple[Any, Any]]:

@@ -29,9 +29,9 @@ from fairseq_electra.models.electra_config import (
 )
 
 # Options of how a model computes, not of what it is.
-MEANS = ("_name", "attention", "precision", "compile", "checkpoint_activations")
-MEANS += ("weight_init", "mlm_updates")  # of weights that are there, of a training
-SIZES = [field.name for field in fields(ElectraConfig) if field.name not in MEANS]
+NOT_SIZES = ("_name", "attention", "precision", "compile", "checkpoint_activations")
+NOT_SIZES += ("weight_init", "mlm_updates")  # of weights that are there, of a training
+SIZES = [field.name for field in fields(ElectraConfig) if field.name not in NOT_SIZES]
 
 
 class Checkpoint(NamedTuple):
