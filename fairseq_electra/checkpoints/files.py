@@ -19,6 +19,7 @@ import torch
 from fairseq.file_io import PathManager
 
 from fairseq_electra.checkpoints.safe_loading import (
+    LOAD_ERRORS,
     RefusedCheckpointError,
     load_checkpoint,
     load_file,
@@ -31,7 +32,8 @@ LAST = "checkpoint_last.pt"
 # checkpoint_EPOCH_UPDATE, checkpointEPOCH, checkpoint_best, checkpoint.best_METRIC_VALUE
 OTHERS = r"checkpoint(?:_\d+_\d+|\d+|_best|\.best_.+)"
 PARTS = ("model", "extra_state", "optimizer_history")  # of a checkpoint that can be resumed
-UNREADABLE = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError)
+# What `zipfile` raises at a damaged one: a flipped bit may ask for any feature of the format.
+ZIP_ERRORS = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError)
 COPY_BYTES = 2**24
 
 
@@ -149,7 +151,7 @@ def look_for_damage(path: Path, parts) -> Optional[str]:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
         return find_foreign(path, parts) if broken is None else f"the checksum of {broken} is wrong"
-    except (*UNREADABLE, NotImplementedError) as error:  # a flipped bit may ask for any zip feature
+    except ZIP_ERRORS as error:
         return f"it cannot be read ({error})"
 
 
@@ -186,7 +188,7 @@ def find_foreign(path: Path, parts=PARTS) -> Optional[str]:
         return None  # said where it is loaded
     except pickle.UnpicklingError as error:
         return None if zipped else describe_unreadable(error)
-    except (*UNREADABLE, KeyError) as error:
+    except LOAD_ERRORS as error:
         return describe_unreadable(error)
     missing = [part for part in parts if not isinstance(content, dict) or part not in content]
     return f"it has no {' and no '.join(missing)}: not fairseq-train's" if missing else None

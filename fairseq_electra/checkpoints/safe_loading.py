@@ -29,6 +29,8 @@ HARMLESS_TASKS = {"masked_lm", "sentence_prediction", "sentence_ranking"}
 HARMLESS_CRITERIONS = HARMLESS_TASKS
 EVALUATED = "xformers_att_config"  # the one option of these models that is
 NUMBERS = {np.dtype(code).str[1:]: np.dtype(code) for code in "?bBhHiIlLqQefd"}
+# What `load_file` raises at a file that is damaged or not torch's; KeyError: of what is in it, too.
+LOAD_ERRORS = (pickle.UnpicklingError, EOFError, KeyError, OSError, RuntimeError, ValueError)
 
 
 class RefusedCheckpointError(ValueError):
