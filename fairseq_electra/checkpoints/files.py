@@ -6,11 +6,13 @@ before its loading.
 """
 
 import logging
+import lzma
 import os
 import pickle
 import re
 import shutil
 import zipfile
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
@@ -34,6 +36,7 @@ OTHERS = r"checkpoint(?:_\d+_\d+|\d+|_best|\.best_.+)"
 PARTS = ("model", "extra_state", "optimizer_history")  # of a checkpoint that can be resumed
 # What `zipfile` raises at a damaged one: a flipped bit may ask for any feature of the format.
 ZIP_ERRORS = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError)
+ZIP_ERRORS += (zlib.error, lzma.LZMAError)  # torch compresses nothing
 COPY_BYTES = 2**24
 
 
