@@ -83,7 +83,7 @@ def load_file(file, map_location="cpu", **options) -> Any:
     raise RefusedCheckpointError(
         f"{path} was not loaded, and nothing in it was run: it asks for {name}, and a checkpoint "
         "of fairseq-train has only tensors and plain values. It may have been made to run code: "
-        "get the checkpoint anew from whoever trained it, as fairseq-train wrote it"
+        "get the checkpoint again from whoever trained it, as fairseq-train wrote it"
     )
 
 

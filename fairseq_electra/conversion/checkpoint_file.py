@@ -53,7 +53,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         checkpoint = find_parts(load_file(path, mmap=zipfile.is_zipfile(path)))
     except pickle.UnpicklingError:  # a file that is whole, of another protocol than fairseq-train's
         raise ValueError(
-            f"{path} is not a checkpoint of fairseq-train's: torch cannot read it"
+            f"{path} is not a checkpoint of fairseq-train: torch cannot read it"
         ) from None
     sections = all(isinstance(section, Mapping) for section in checkpoint)
     if not sections or not checkpoint.model:

@@ -53,7 +53,7 @@ def check_weights(cfg: ElectraCriterionConfig) -> None:
     """Raise ValueError, naming the option, for weights with which nothing sensible is learned."""
     for option, weight in (("--gen-weight", cfg.gen_weight), ("--disc-weight", cfg.disc_weight)):
         if not 0 <= weight < math.inf:
-            raise ValueError(f"{option} must be a number from 0, not {weight}")
+            raise ValueError(f"{option} must be a number, 0 or more, not {weight}")
     if cfg.gen_weight == cfg.disc_weight == 0:
         raise ValueError("--gen-weight and --disc-weight are both 0: nothing would be learned")
 

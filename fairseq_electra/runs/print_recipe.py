@@ -164,7 +164,7 @@ def main(argv: Optional[List[str]] = None) -> None:
     if args.finetune and not args.data:
         parser.error("--finetune needs --data: the updates follow from its size")
     if args.gpus is not None and args.gpus < 0:
-        parser.error("--gpus must be a whole number from 0 on")
+        parser.error("--gpus must be a whole number, 0 or more")
     try:
         recipe = recipes.find_recipe(args.size, args.budget or "minutes", args.plain)
         machine = find_machine(args.gpus, args.gpu_memory)

@@ -184,9 +184,9 @@ def make_report(args: argparse.Namespace) -> Report:
 
 
 def parse_count(text: str) -> int:
-    """A whole number from 1 on."""
+    """A whole number above 0."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
     return int(text)
 
 

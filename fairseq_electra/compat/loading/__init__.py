@@ -56,7 +56,7 @@ def name_dictionary_files() -> None:
             if not isinstance(f, str) or isinstance(error, OSError):
                 raise
             reason = " ".join(str(error).split())  # a line with its end
-            raise ValueError(f"{f} is no dictionary of fairseq: {reason}") from error
+            raise ValueError(f"{f} is not a dictionary of fairseq: {reason}") from error
 
     Dictionary.add_from_file = add_from_file
 
