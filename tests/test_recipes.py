@@ -232,7 +232,7 @@ def test_fine_tuning_on_tags(tmp_path, capsys, tag, best):
         (["small", "--finetune", "answers", "--data", "nowhere"], "no train.json in nowhere: make"),
         (["small", "--finetune", "tags", "--data", ".", "--checkpoint", "x"], "no checkpoint x"),
         (["small", "--", "--max-update", "1e3"], "--max-update must be a whole number"),
-        (["small", "--", "--max-update"], "--max-update must be a whole number from 1 on, not ''"),
+        (["small", "--", "--max-update"], "--max-update must be a whole number, 1 or more, not ''"),
     ],
 )
 def test_what_does_not_fit_is_named(capsys, words, message):

@@ -29,9 +29,9 @@ from fairseq_electra.models.electra_config import (
 )
 
 # Options of how a model computes, not of what it is.
-MEANS = ("_name", "attention", "precision", "compile", "checkpoint_activations")
-MEANS += ("weight_init", "mlm_updates")  # of weights that are there, of a training
-SIZES = [field.name for field in fields(ElectraConfig) if field.name not in MEANS]
+NOT_SIZES = ("_name", "attention", "precision", "compile", "checkpoint_activations")
+NOT_SIZES += ("weight_init", "mlm_updates")  # of weights that are there, of a training
+SIZES = [field.name for field in fields(ElectraConfig) if field.name not in NOT_SIZES]
 
 
 class Checkpoint(NamedTuple):
@@ -53,7 +53,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         checkpoint = find_parts(load_file(path, mmap=zipfile.is_zipfile(path)))
     except pickle.UnpicklingError:  # a file that is whole, of another protocol than fairseq-train's
         raise ValueError(
-            f"{path} is not a checkpoint of fairseq-train's: torch cannot read it"
+            f"{path} is not a checkpoint of fairseq-train: torch cannot read it"
         ) from None
     sections = all(isinstance(section, Mapping) for section in checkpoint)
     if not sections or not checkpoint.model:

@@ -47,8 +47,8 @@ def check_gold(sentences: List[Sentence], labels: List[str], path: Path) -> None
         for tag, line in zip(sentence.tags, sentence.lines):
             if not are_entity_tags([tag]):
                 raise ValueError(
-                    f"{path}, line {line}: {tag!r} is no tag like the model's ({labels[0]}, ...): "
-                    "name their column with --tag-column, or say --tag-column none"
+                    f"{path}, line {line}: {tag!r} is not a tag like the model's ({labels[0]}, "
+                    "...): name their column with --tag-column, or say --tag-column none"
                 )
 
 

@@ -148,14 +148,14 @@ class Encoder(nn.Module):
             places: (N,) of the tokens in B x T, if they are known, so that nothing waits.
         """
         layout = lay_out(*embedded.shape[:2], padding_mask, self.pack, places)
-        x = self.dropout(layout.collect(embedded))
+        x = self.dropout(layout.unpad(embedded))
         if self.embeddings_project is not None:
             x = self.embeddings_project(x)
         for layer in self.layers:
             if hiddens is not None:
-                hiddens.append(layout.spread(x))
+                hiddens.append(layout.pad(x))
             x = self.apply_layer(layer, x, layout)
-        x = layout.spread(x)
+        x = layout.pad(x)
         if hiddens is not None:
             hiddens.append(x)
         return x

@@ -39,7 +39,9 @@ def load(spec: str):
         raise ValueError(f"{path}: its data-bin {folder} is not there")
     model, task = build(path, state, folder)
     if not hasattr(model, "encode"):
-        raise ValueError(f"{path} holds a {type(model).__name__}, which is no encoder of ELECTRA's")
+        raise ValueError(
+            f"{path} holds a {type(model).__name__}, which is not an encoder of ELECTRA's"
+        )
     if spec.startswith(UNTRAINED):
         torch.manual_seed(SEED)
         model = task.build_model(state["cfg"]["model"]).eval()

@@ -164,7 +164,7 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     if args.finetune and not args.data:
         parser.error("--finetune needs --data: the updates follow from its size")
     if args.gpus is not None and args.gpus < 0:
-        parser.error("--gpus must be a whole number from 0 on")
+        parser.error("--gpus must be a whole number, 0 or more")
     return args
 
 

@@ -19,7 +19,7 @@ WIDTH = 100  # columns, where stdout is no terminal and COLUMNS is not set
 def parse_count(text: str) -> int:
     """A whole number from 1 on."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
     return int(text)
 
 

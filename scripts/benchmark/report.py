@@ -38,7 +38,7 @@ def format_steps(settings: List[Dict]) -> str:
 def format_setting(setting: Dict) -> str:
     """The contenders at one setting, and the machine's peak."""
     rates = {row["name"]: row.get("tokens_per_second") for row in setting["rows"]}
-    header = ["", "tokens/s", "spread", f"x {BASELINE}", "GFLOP/s", "of peak", "KB/token", "MB"]
+    header = ["", "tokens/s", "range", f"x {BASELINE}", "GFLOP/s", "of peak", "KB/token", "MB"]
     rows = [
         [row["name"], row["note"], *[""] * (len(header) - 2)]
         if "note" in row

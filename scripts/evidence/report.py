@@ -144,8 +144,8 @@ NOTES = """\
 Runs of a budget cost the same training FLOPs (fairseq-electra flops: forward x 3, no look-ups), and
 each has a schedule of its own. Hours count set-up and validation. Scores are percents of the dev
 sets: CoLA MCC, STS-B Spearman, otherwise accuracy; the median over fine-tuning seeds, then lowest,
-best and standard deviation. One pre-training a row: the paper's 14 seeds of ELECTRA-Small spread
-with a standard deviation of 0.57. The plot's hollow marks are the paper's, on its own text and by
+best and standard deviation. One pre-training a row: the paper's 14 seeds of ELECTRA-Small have
+a standard deviation of 0.57. The plot's hollow marks are the paper's, on its own text and by
 its own count of FLOPs, which is a fifth higher."""
 
 

@@ -462,7 +462,7 @@ def test_wrong_options_are_explained(trained, show, options, message):
 def test_counts_begin_at_one(show, capsys, option):
     with pytest.raises(SystemExit):
         show("checkpoint.pt", option, "0")
-    assert f"{option}: 0 is not a number from 1 on" in capsys.readouterr().err
+    assert f"{option}: 0 is not a whole number above 0" in capsys.readouterr().err
 
 
 def test_a_missing_checkpoint_and_a_folder_are_named(show, tmp_path):

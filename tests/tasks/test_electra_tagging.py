@@ -217,7 +217,7 @@ def test_what_the_script_cannot_use_is_named(trained, tag_bin, tmp_path, capsys)
     for arguments, message in (
         (
             (checkpoint, source, "--tag-column", 1),
-            "in.txt, line 1: 'NN' is no tag like the model's",
+            "in.txt, line 1: 'NN' is not a tag like the model's",
         ),
         ((checkpoint, source, "--out", source), "in.txt exists already"),
         ((checkpoint, tmp_path / "gone"), "gone cannot be read"),
