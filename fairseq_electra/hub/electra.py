@@ -5,6 +5,7 @@ of any length, which gives an iterator. Long texts are read in windows. The answ
 what else is in a batch.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_electra.data.tokenizer import Tokenizer
+from fairseq_electra.hub.masks import Pieces, list_pieces
 from fairseq_electra.hub.texts import (
     Text,
     join_windows,
@@ -72,6 +74,11 @@ class Electra(nn.Module):
     def heads(self) -> List[str]:
         """Names of the heads that fine-tuning has added."""
         return list(self.model.classification_heads)
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """How the dictionary's entries are spelled, and which can fill a mask."""
+        return list_pieces(self)
 
     def extra_repr(self) -> str:
         return self.describe()
