@@ -42,7 +42,8 @@ def generate(
     electra.require_discriminator("generate")
     check_options(length, steps, temperature)
     has_gaps = MASK in prompt
-    text = prompt if has_gaps else f"{prompt.rstrip()} {' '.join([MASK] * length)}".lstrip(" ")
+    typed = prompt.rstrip()
+    text = prompt if has_gaps else " ".join([*([typed] if typed else []), *[MASK] * length])
     numbers = read_masked(electra, text).numbers
     tokens = electra.pad([[electra.dictionary.bos(), *numbers, electra.dictionary.eos()]])
     if tokens.size(1) > electra.max_tokens:

@@ -5,8 +5,8 @@ makes of case, accents and other forms. What the vocabulary lacks is read as `<u
 gets a score, which says whether anything so rare belongs there, and no suggestions.
 """
 
-from itertools import tee
-from typing import Dict, Iterable, Iterator, List, NamedTuple, Tuple
+from itertools import islice, tee
+from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -18,8 +18,6 @@ from fairseq_electra.hub.texts import Text
 from fairseq_electra.hub.words import Word, split_words
 
 CANDIDATES = 100  # of the generator, which the discriminator reads in place
-BEAM = 20  # beginnings that are continued
-MOST_PIECES = 3  # of a suggestion
 Scored = Tuple[Word, float]
 
 
@@ -68,121 +66,76 @@ def proofread(
     check_topk(topk)
     unknown = electra.dictionary.unk()
     for text, scored in score_words(electra, texts, batch_size):
-        yield [
-            {
-                **describe(text, word, score),
-                "suggestions": suggest(electra, text, word, batch_size)[:topk],
-            }
+        chosen = [
+            (word, score)
             for word, score in scored
             if score >= threshold and unknown not in text.numbers[word.first : word.last]
         ]
-
-
-class Candidate(NamedTuple):
-    """Pieces in the place of a word, and the generator's log-probability of each."""
-
-    numbers: List[int]
-    log_q: List[float]
-
-
-def suggest(electra: Electra, text: Text, word: Word, batch_size: int) -> List[Dict]:
-    """Words that fit in the place of one: `{"word", "score"}`, best first.
-
-    The word gives way to one, two and three masks in turn, whatever its own number of pieces. Each
-    time the generator names the CANDIDATES best fillings, the discriminator reads each in place,
-    and a filling's number is the sum over its pieces of log p_data (scores.py). Scores are the
-    softmax of that number over all, the word itself left out. Suggestions are spelled as the
-    tokenizer does, in lower case if it is uncased; they are words for a word, signs for a sign.
-    """
-    found: Dict[str, float] = {}
-    for number in range(1, MOST_PIECES + 1):
-        candidates = propose(electra, text, word, number, batch_size)
-        for candidate, value in zip(
-            candidates, judge_candidates(electra, text, word, candidates, batch_size)
-        ):
-            spelled = spell(electra, candidate.numbers)
-            found[spelled] = max(value, found.get(spelled, value))
-    found.pop(spell(electra, text.numbers[word.first : word.last]), None)
-    if not found:
-        return []
-    scores = torch.tensor(list(found.values()), dtype=torch.float64).softmax(0).tolist()
-    ranked = sorted(zip(found, scores, strict=True), key=lambda pair: -pair[1])
-    return [{"word": spelled, "score": score} for spelled, score in ranked]
-
-
-def spell(electra: Electra, numbers: List[int]) -> str:
-    return "".join(electra.pieces.spellings[number] for number in numbers).strip()
-
-
-def propose(
-    electra: Electra, text: Text, word: Word, number: int, batch_size: int
-) -> List[Candidate]:
-    """The generator's best fillings of `number` pieces, found from left to right by a beam.
-
-    The first begins as the word does: with a space or none, a letter or a sign; the others
-    continue it, with letters.
-    """
-    mask, pieces = electra.dictionary.index(MASK), electra.pieces
-    first = text.numbers[word.first]
-    has_letter = pieces.has_letter.eq(any(map(str.isalnum, text.text[word.start : word.end])))
-    allowed = pieces.is_text & has_letter & pieces.begins.eq(pieces.begins[first])
-    beam = [Candidate([], [])]
-    for place in range(number):
-        slots = [
-            make_slot(
-                electra,
-                text.numbers,
-                word.first,
-                word.last,
-                [*candidate.numbers, *[mask] * (number - place)],
-            )
-            for candidate in beam
+        fitting = suggest(electra, text, [word for word, _ in chosen], batch_size)
+        yield [
+            {**describe(text, word, score), "suggestions": suggestions[:topk]}
+            for (word, score), suggestions in zip(chosen, fitting, strict=True)
         ]
-        slots = [slot._replace(picked=slot.picked[place : place + 1]) for slot in slots]
-        log_q = torch.stack(list(each_slot(electra, slots, log_probs(electra), batch_size)))
-        log_q[:, ~allowed] = float("-inf")
-        beam = extend(beam, log_q, BEAM if place + 1 < number else CANDIDATES)
-        allowed = pieces.is_text & has_letter & ~pieces.begins
-    return beam
 
 
-def log_probs(electra: Electra):
-    def compute(tokens: Tensor, picked: Tensor, _: List[Slot]) -> Tensor:
-        return electra.word_logits(tokens, picked)[:, 0].log_softmax(-1).cpu()
+def suggest(
+    electra: Electra, text: Text, words: Sequence[Word], batch_size: int
+) -> List[List[Dict]]:
+    """For each word those that fit in its place: `{"word", "score"}`, best first.
 
-    return compute
+    The word gives way to one mask, whatever its number of pieces. The discriminator reads each of
+    the generator's CANDIDATES best pieces in place; they are ranked by p_data (scores.py), and
+    their scores are their shares of it, the word itself left out. A suggestion begins as the word
+    does, with a space or none, and is a word for a word, a sign for a sign. It is spelled as the
+    tokenizer does, in lower case if it is uncased.
+    """
+    mask = electra.dictionary.index(MASK)
+    slots = [make_slot(electra, text.numbers, word.first, word.last, [mask]) for word in words]
+
+    def find_best(tokens: Tensor, picked: Tensor, slots: List[Slot]) -> List[Tuple[Tensor, Tensor]]:
+        log_q = electra.word_logits(tokens, picked)[:, 0].log_softmax(-1).cpu()
+        return [
+            find_candidates(electra, row, slot.originals)
+            for row, slot in zip(log_q, slots, strict=True)
+        ]
+
+    def judge(tokens: Tensor, picked: Tensor, _: List[Slot]) -> List[float]:
+        return electra.replaced_logits(tokens).gather(1, picked)[:, 0].tolist()
+
+    candidates = list(each_slot(electra, slots, find_best, batch_size))
+    in_place = (
+        make_slot(electra, text.numbers, word.first, word.last, [number])
+        for word, (_, numbers) in zip(words, candidates, strict=True)
+        for number in numbers.tolist()
+    )
+    judged = each_slot(electra, in_place, judge, batch_size)
+    suggestions = []
+    for log_q, numbers in candidates:
+        logits = torch.tensor(list(islice(judged, len(numbers))))
+        shares = log_p_data(logits, log_q, masked_share(electra)).softmax(0)
+        ranked = sorted(zip(numbers.tolist(), shares.tolist()), key=lambda pair: -pair[1])
+        spellings = electra.pieces.spellings
+        suggestions.append(
+            [{"word": spellings[number].strip(), "score": share} for number, share in ranked]
+        )
+    return suggestions
 
 
-def extend(beam: List[Candidate], log_q: Tensor, most: int) -> List[Candidate]:
-    """The best of all one piece longer; log_q (beam, V) is -inf where none may follow."""
-    sums = log_q + torch.tensor([sum(candidate.log_q) for candidate in beam])[:, None]
-    values, places = sums.flatten().topk(min(most, sums.numel()))
-    size = log_q.size(1)
-    extended = []
-    for place in places[values.isfinite()].tolist():
-        numbers, so_far = beam[place // size]
-        value = log_q[place // size, place % size].item()
-        extended.append(Candidate([*numbers, place % size], [*so_far, value]))
-    return extended
+def find_candidates(electra: Electra, log_q: Tensor, word: Sequence[int]) -> Tuple[Tensor, Tensor]:
+    """Log-probabilities and numbers (N,) of the best pieces that may stand for a word's.
 
-
-def judge_candidates(
-    electra: Electra, text: Text, word: Word, candidates: List[Candidate], batch_size: int
-) -> List[float]:
-    """The sum of log p_data over the pieces of each candidate."""
-
-    def compute(tokens: Tensor, picked: Tensor, _: List[Slot]) -> Tensor:
-        return electra.replaced_logits(tokens).gather(1, picked).cpu()
-
-    slots = [
-        make_slot(electra, text.numbers, word.first, word.last, candidate.numbers)
-        for candidate in candidates
-    ]
-    if not slots:
-        return []
-    logits = torch.stack(list(each_slot(electra, slots, compute, batch_size)))
-    log_q = torch.tensor([candidate.log_q for candidate in candidates])
-    return log_p_data(logits, log_q, masked_share(electra)).sum(1).tolist()
+    Args:
+        log_q: (V,) of the generator.
+    """
+    pieces = electra.pieces
+    is_word = any(pieces.has_letter[number] for number in word)
+    allowed = pieces.is_text & pieces.has_letter.eq(is_word)
+    allowed &= pieces.begins.eq(pieces.begins[word[0]])
+    if len(word) == 1:
+        allowed[word[0]] = False
+    log_q = log_q.masked_fill(~allowed, float("-inf"))
+    values, numbers = log_q.topk(min(CANDIDATES, int(allowed.sum())))
+    return values, numbers
 
 
 def fill_mask(
