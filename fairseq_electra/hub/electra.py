@@ -261,6 +261,7 @@ class Electra(nn.Module):
         Returns:
             As `replaced`, of the suspicious words alone, each with `"suggestions"`: a list of
             `{"word", "score"}`, best first; scores sum to 1 over all words that were considered.
+            Words with characters that the vocabulary lacks are left out.
 
         Raises:
             ValueError: if the model lacks one of both networks.
@@ -334,7 +335,8 @@ class Electra(nn.Module):
             steps: rounds; in each the worst pieces are masked and filled again.
             temperature: of the samples; 0 takes the best piece.
             seed: for the same text again.
-            show_rejected: return `{"text", "rejected"}` with what each round masked again.
+            show_rejected: return `{"text", "rejected"}` with the pieces that each round masked
+                again, a list of `{"word", "score"}` a round.
 
         Raises:
             ValueError: if the model lacks one of both networks, or it would be too long.

@@ -118,8 +118,9 @@ def zero_shot(
 
     A label's number is the mean probability of being original over its pieces, after Xia et al.
     2022 (Prompting ELECTRA); its score is that number's share of all labels'. The rest of the
-    template is not judged. Of a text too long for the model each window is read with the template,
-    and the numbers are the means over windows.
+    template is not judged, nor is allowed for which label is more usual anywhere. Of a text too
+    long for the model each window is read with the template, and the numbers are the means over
+    windows.
     """
     electra.require_discriminator("zero_shot")
     check_labels(labels)

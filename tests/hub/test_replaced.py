@@ -161,11 +161,12 @@ def test_transformers_fills_masks_the_same(name, request, tmp_path):
     transformers = pytest.importorskip("transformers", reason="needs the extra hf")
     electra = request.getfixturevalue(name)
     main(["export-hf", str(electra.checkpoint), str(tmp_path)])
-    pipe = transformers.pipeline(
-        "fill-mask",
-        model=str(tmp_path / "generator"),
+    folder = tmp_path / "generator"
+    pipe = transformers.FillMaskPipeline(
+        model=transformers.ElectraForMaskedLM.from_pretrained(folder),
+        tokenizer=transformers.AutoTokenizer.from_pretrained(folder),
         top_k=len(electra.tokenizer.pieces),
-        tokenizer_kwargs={"split_special_tokens": False},  # our export's <mask> in text is text
+        tokenizer_kwargs={"split_special_tokens": False},  # <mask> in a text is text otherwise
     )
     texts = ["The bird <mask> it", "<mask> bad.", "and (it) was <mask>"]
     theirs = pipe([text.replace(MASK, pipe.tokenizer.mask_token) for text in texts])
