@@ -3,6 +3,7 @@
 loading.py         a checkpoint, a folder, a packaged name -> Electra
 electra.py         Electra: what can be asked, each answered by one of:
   texts.py           text <-> tokens, windows of long texts, batches of like length
+  words.py           pieces -> words       masks.py           `<mask>` in a text, what fills it
   replaced.py        which words do not belong; what fits in their place; masks filled
   scores.py          one number for a sentence; pairs; zero-shot labels
   embeddings.py      sentences as vectors, their similarity

@@ -5,6 +5,7 @@ of any length, which gives an iterator. Long texts are read in windows. The answ
 what else is in a batch.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_electra.data.tokenizer import Tokenizer
+from fairseq_electra.hub.masks import Pieces, list_pieces
 from fairseq_electra.hub.texts import (
     Text,
     join_windows,
@@ -72,6 +74,11 @@ class Electra(nn.Module):
     def heads(self) -> List[str]:
         """Names of the heads that fine-tuning has added."""
         return list(self.model.classification_heads)
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """How the dictionary's entries are spelled, and which can fill a mask."""
+        return list_pieces(self)
 
     def extra_repr(self) -> str:
         return self.describe()
@@ -254,6 +261,7 @@ class Electra(nn.Module):
         Returns:
             As `replaced`, of the suspicious words alone, each with `"suggestions"`: a list of
             `{"word", "score"}`, best first; scores sum to 1 over all words that were considered.
+            Words with characters that the vocabulary lacks are left out.
 
         Raises:
             ValueError: if the model lacks one of both networks.
@@ -327,7 +335,8 @@ class Electra(nn.Module):
             steps: rounds; in each the worst pieces are masked and filled again.
             temperature: of the samples; 0 takes the best piece.
             seed: for the same text again.
-            show_rejected: return `{"text", "rejected"}` with what each round masked again.
+            show_rejected: return `{"text", "rejected"}` with the pieces that each round masked
+                again, a list of `{"word", "score"}` a round.
 
         Raises:
             ValueError: if the model lacks one of both networks, or it would be too long.
