@@ -120,7 +120,9 @@ def explain(
         ImportError: if captum is missing.
     """
     import_captum()  # before anything is computed
-    parts = [electra.read(part) for part in ((text,) if isinstance(text, str) else text)]
+    parts = [electra.read(part) for part in (text if isinstance(text, tuple) else (text,))]
+    if len(parts) not in (1, 2):
+        raise ValueError(f"it is a text or a pair of two, not {len(parts)} texts")
     tokens = read_tokens(electra, parts)
     words = join_tokens(tokens, parts)
     with torch.inference_mode(False), torch.enable_grad():
@@ -149,7 +151,7 @@ def import_captum():
         from captum.attr import LayerIntegratedGradients
     except ImportError as error:
         raise ImportError(
-            "explain needs captum, which is not installed: pip install fairseq_electra[hub]"
+            f"explain needs captum: pip install fairseq_electra[hub] ({error})"
         ) from error
     return LayerIntegratedGradients
 

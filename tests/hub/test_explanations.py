@@ -252,6 +252,7 @@ def test_json(captum, electra):
         ({"label": "up"}, "label= is for a head: name that as well, as head="),
         ({"text": "   "}, "the text has no words"),
         ({"text": PAIR}, "only a head of sentences reads a pair: give one text"),
+        ({"text": (*PAIR, "it")}, "it is a text or a pair of two, not 3 texts"),
         ({"word": "horse"}, "'horse' is none of the text's words: The cat sees"),
         ({"word": 12}, "there is no word 12: the text has 12, counted from 0"),
         ({"word": -1}, "there is no word -1"),
@@ -286,8 +287,13 @@ def test_what_cannot_be_asked_of_other_heads(captum, tags, checkpoint):
         electra.explain(TEXT, "answers")
 
 
+def test_many_texts_are_no_pair(captum, electra):
+    with pytest.raises(TypeError, match="a text is a str, not list"):
+        electra.explain(["the cat", "a dog"])
+
+
 def test_without_captum(electra, monkeypatch):
     monkeypatch.setitem(sys.modules, "captum", None)
     monkeypatch.delitem(sys.modules, "captum.attr", raising=False)
-    with pytest.raises(ImportError, match=r"needs captum.*: pip install fairseq_electra\[hub\]$"):
+    with pytest.raises(ImportError, match=r"needs captum: pip install fairseq_electra\[hub\] "):
         electra.explain(TEXT)
