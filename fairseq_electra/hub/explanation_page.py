@@ -42,7 +42,7 @@ h1 { overflow-wrap: anywhere; }
   display: inline-block; vertical-align: top; min-width: 1ch; margin: 0 0 .5rem; padding: 0 .15rem;
   border-radius: .2rem .2rem 0 0; text-align: center; overflow-wrap: anywhere;
 }
-.number { display: block; min-height: 1.3em; font-size: .75rem; }
+.number { display: block; min-height: 1.3em; font-size: .75rem; direction: ltr; }
 .number, table { font-variant-numeric: tabular-nums; }
 .more { background: rgb(var(--more) / calc(var(--share) * .5)); }
 .less { background: rgb(var(--less) / calc(var(--share) * .5)); }
@@ -57,7 +57,9 @@ table { border-collapse: collapse; font-size: .9rem; }
 th, td { padding: .2rem .9rem .2rem 0; border-bottom: 1px solid var(--line); text-align: right; }
 th:first-child, th:last-child, td:last-child { text-align: left; }
 td { white-space: nowrap; }
-tr > th[scope="row"] { font-weight: 400; }
+th[scope="row"] {
+  font-weight: 400; min-width: 6rem; max-width: 12rem; overflow-wrap: anywhere;
+}
 """.strip()
 FRAME = (
     '<iframe sandbox title="explanation" srcdoc="{page}" '
