@@ -9,7 +9,8 @@ electra.py         Electra: what can be asked, each answered by one of:
   embeddings.py      sentences as vectors, their similarity
   predictions.py     what fine-tuned heads say: labels, tags, answers
   generation.py      text from a prompt        summaries.py    sentences that stand for a text
-  explanations.py    why a head says so, as numbers and as a page
+  explanations.py    why a head says so, as numbers and as a page; explained_logits.py: what is
+                     explained, explanation_page.py: how it is shown
 commands.py        the same from the shell, line by line
 finetuned_model.py and predict_*.py: files of a task in, files out
 predict.py, tag.py, answer.py: the commands of predict_*.py

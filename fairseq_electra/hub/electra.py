@@ -442,14 +442,21 @@ class Electra(nn.Module):
 
         return answer(self, question, context, top_k)
 
-    def explain(self, text: str, head: Optional[str] = None, **options) -> Any:
-        """Why: each token's probability of being replaced, and what it adds to a head's prediction.
+    def explain(
+        self, text: Union[str, Tuple[str, str]], head: Optional[str] = None, **options
+    ) -> Any:
+        """Why: what each token adds to a head's prediction, or to a word's looking replaced.
+
+        Args:
+            text: with a head of sentences, also a pair.
+            options: `label`, `word`, `steps`: see `explain` in explanations.py.
 
         Returns:
-            An Explanation: numbers, and `html()`, a page without scripts. See explanations.py.
+            An Explanation: numbers, among them each token's probability of being replaced; as a
+            str a table, as `html()` a page without scripts. See explanations.py.
 
         Raises:
-            ValueError: if there is no such head.
+            ValueError: if there is no such head, label or word, or the text is too long for it.
             ImportError: with what to install, if captum is missing.
         """
         from fairseq_electra.hub.explanations import explain
