@@ -7,7 +7,7 @@ colour-blind readers can tell apart; sign, underline and number say the same.
 import html
 from typing import TYPE_CHECKING, Iterator, Sequence
 
-from fairseq_electra.page import make_page
+from fairseq_electra.runs.page import make_page
 
 if TYPE_CHECKING:
     from fairseq_electra.hub.explanations import Explanation, Word

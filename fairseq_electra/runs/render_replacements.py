@@ -8,7 +8,7 @@ import textwrap
 import unicodedata
 from typing import Iterator, List, NamedTuple, Tuple
 
-from fairseq_electra.page import make_page
+from fairseq_electra.runs.page import make_page
 from fairseq_electra.runs.replacement_words import ROWS, Segment, Word
 
 MEANINGS = {

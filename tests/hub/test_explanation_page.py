@@ -8,7 +8,7 @@ import pytest
 
 from fairseq_electra.hub.explanation_page import STYLE
 from fairseq_electra.hub.explanations import Explanation, Token, Word
-from fairseq_electra.page import STYLE as SHARED_STYLE
+from fairseq_electra.runs.page import STYLE as SHARED_STYLE
 
 TEXT = "Good, badly <b>."
 TOKENS = (
