@@ -54,7 +54,10 @@ else
     [ -x "$PYTHON" ] || PYTHON=$(find_python)
 fi
 FAIRSEQ=$(choose_fairseq "$PYTHON")
-[ -n "$FAIRSEQ" ] || refuse "Python 3.11, 3.12 or 3.13 is needed (found: $("$PYTHON" --version 2>&1), $PYTHON)"
+if [ -z "$FAIRSEQ" ]; then
+    FOUND=$("$PYTHON" --version 2> /dev/null || echo nothing)
+    refuse "Python 3.11, 3.12 or 3.13 is needed (found: $FOUND as $PYTHON)"
+fi
 
 STAMP=$PREFIX/.fairseq_electra_setup
 WANTED="$PWD $FAIRSEQ $(cksum < scripts/requirements.txt) $(cksum < setup.py)"

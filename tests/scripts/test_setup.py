@@ -139,9 +139,13 @@ def test_no_fairseq_for_it(machine, version, uv, remedy):
     done = machine.set_up()
     assert done.returncode == 1 and done.stdout == ""
     (line,) = done.stderr.splitlines()
-    assert f"3.11, 3.12 or 3.13 is needed (found: Python {version}.9, python3)" in line
+    assert f"3.11, 3.12 or 3.13 is needed (found: Python {version}.9 as python3)" in line
     assert line.endswith(remedy)
     assert not machine.has_venv() and not machine.installed()
+
+
+def test_no_python3(machine):
+    assert "(found: nothing as python3)" in machine.set_up().stderr
 
 
 def test_the_active_environment_is_checked_too(machine):
@@ -149,7 +153,7 @@ def test_the_active_environment_is_checked_too(machine):
     machine.add_python("python", "3.14")
     done = machine.set_up(active="/somewhere")
     assert done.returncode == 1
-    assert f"(found: Python 3.14.9, {machine.bin}/python); deactivate and" in done.stderr
+    assert f"(found: Python 3.14.9 as {machine.bin}/python); deactivate and" in done.stderr
 
 
 def test_what_pip_makes_of_setup_py(monkeypatch):
