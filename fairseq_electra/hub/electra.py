@@ -43,7 +43,6 @@ class Electra(nn.Module):
         self._tokenizer = tokenizer
         self.checkpoint = checkpoint
         self.dictionary = task.source_dictionary
-        self.means: Dict[Any, Tensor] = {}  # what embeddings.py centres by
 
     @property
     def model(self) -> ElectraModel:
@@ -206,13 +205,30 @@ class Electra(nn.Module):
             logits = model.generator(tokens, None, padding_mask, picked, model.embeddings)
         return logits.float()
 
+    @torch.inference_mode()
+    def layer_features(self, tokens: Tensor, layer: int) -> Tensor:
+        """Features (B, T, C) in float32 of single sentences in one layer, 0 for the embeddings.
+
+        The layers above it are not computed.
+        """
+        model = self.model
+        padding_mask = tokens.eq(self.dictionary.pad())
+        with model.autocast(tokens.device):
+            features = model.encoder(model.embeddings(tokens), padding_mask, depth=layer)
+        return features.float()
+
     def each_piece(
-        self, texts: Iterable[Text], compute: Callable[[Tensor], Tensor], batch_size: int = BATCH
+        self,
+        texts: Iterable[Text],
+        compute: Callable[[Tensor], Tensor],
+        batch_size: int = BATCH,
+        keep: Callable[[Tensor], Tensor] = lambda rows: rows,
     ) -> Iterator[Tensor]:
         """What `compute` makes of each piece of each text: tensors (P, ...) on the CPU.
 
         Args:
             compute: tokens (B, T), padded -> (B, T, ...).
+            keep: what is kept of a text's (P, ...), if not all.
         """
         bos, eos = self.dictionary.bos(), self.dictionary.eos()
 
@@ -227,7 +243,7 @@ class Electra(nn.Module):
             for window, row in zip(windows, rows, strict=True):
                 own[window.text][0].append(window)
                 own[window.text][1].append(row)
-            return [join_windows(*parts) for parts in own]
+            return [keep(join_windows(*parts)) for parts in own]
 
         def run_windows(batch) -> List[Tensor]:
             computed = compute(self.pad([window.tokens for window in batch])).cpu()
@@ -355,17 +371,22 @@ class Electra(nn.Module):
         normalize_embeddings: bool = False,
         convert_to_tensor: bool = False,
         layer: Optional[int] = None,
-        center: bool = False,
     ) -> Any:
         """A vector for each sentence: the mean of its pieces' features in one layer.
 
+        A text of any length is read whole, in windows; one without pieces, such as "", gets zeros,
+        whose cosine with anything is 0.
+
         Args:
-            show_progress_bar: default: if the log is at INFO.
-            layer: 0, the embeddings, to the last; -1 is the last (default: embeddings.py says).
-            center: subtract the mean over `sentences`, in which most of all similarity lies.
+            sentences: also any iterable; what it yields is not kept.
+            show_progress_bar: default: if the log is at INFO or lower.
+            normalize_embeddings: give vectors the length 1.
+            convert_to_tensor: return a tensor, on the model's device.
+            layer: 0, the embeddings, to the last; -1 is the last (default: the middle one, in which
+                cosines mean most; figures: embeddings.py). Those above it are not computed.
 
         Returns:
-            An array (C,) for a str, otherwise (N, C); tensors if `convert_to_tensor`.
+            In float32 an array (C,) for a str, otherwise (N, C); tensors if `convert_to_tensor`.
 
         Raises:
             ValueError: if there is no such layer.
@@ -374,17 +395,25 @@ class Electra(nn.Module):
 
         return embed(
             *(self, sentences, batch_size, show_progress_bar, normalize_embeddings),
-            *(convert_to_tensor, layer, center),
+            *(convert_to_tensor, layer),
         )
 
     def similarity(self, a, b) -> Tensor:
-        """Cosines (n, m) of embeddings a (n, C) and b (m, C)."""
+        """Cosines (n, m) of embeddings a (n, C) and b (m, C), arrays or tensors, on a's device.
+
+        Raises:
+            ValueError: if they are not of one size.
+        """
         from fairseq_electra.hub.embeddings import similarity
 
         return similarity(a, b)
 
     def similarity_pairwise(self, a, b) -> Tensor:
-        """Cosines (n,) of embeddings a (n, C) and b (n, C), row by row."""
+        """Cosines (n,) of embeddings a (n, C) and b (n, C), row by row, as `similarity`.
+
+        Raises:
+            ValueError: if they are not of one size, or not as many.
+        """
         from fairseq_electra.hub.embeddings import similarity_pairwise
 
         return similarity_pairwise(a, b)
