@@ -23,10 +23,11 @@ CLASS_NAMES = (
     r"unrecognized function (.+)",
     r"but got (<class .+?>)",
 )
-# fairseq's own classes that compute no option with eval(), as those for speech and translation do.
+# fairseq's own classes that compute no option with eval(), as those for speech and its models for
+# translation do. The task `translation` gives --eval-bleu-args and --eval-bleu-detok-args to JSON.
 READ_MODELS = {"fairseq.models.roberta.model.RobertaModel"}
-READ_TASKS = {"masked_lm", "sentence_prediction", "sentence_ranking"}
-READ_CRITERIONS = READ_TASKS
+READ_TASKS = {"masked_lm", "sentence_prediction", "sentence_ranking", "translation"}
+READ_CRITERIONS = READ_TASKS - {"translation"} | {"cross_entropy", "label_smoothed_cross_entropy"}
 EVALUATED = "xformers_att_config"  # the one option of READ_MODELS that is
 NUMBERS = {np.dtype(code).str[1:]: np.dtype(code) for code in "?bBhHiIlLqQefd"}
 
