@@ -44,7 +44,9 @@ def prepare(folders, monkeypatch, capsys):
 
 def read_pairs(folder):
     """The pairs of each split as fairseq's task gives them."""
-    task = TranslationTask.setup_task(OmegaConf.structured(TranslationConfig(data=str(folder))))
+    cfg = TranslationConfig(data=str(folder), train_subset="train", dataset_impl=None)
+    cfg.required_seq_len_multiple = 1
+    task = TranslationTask.setup_task(OmegaConf.structured(cfg))
     names = task.source_dictionary
     assert names == task.target_dictionary and "<mask>" not in names.symbols
     found = {}
