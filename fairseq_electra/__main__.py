@@ -51,6 +51,11 @@ GROUPS = {
             "prepare-squad squad-bin data-bin train-v1.1.json dev-v1.1.json",
             logging.WARNING,
         ),
+        "prepare-pairs": Command(
+            f"{TEXT}.prepare_pairs",
+            "texts and what is to be written of them, as TSV -> data to generate with",
+            "prepare-pairs pair-bin data-bin tsv-folder",
+        ),
     },
     "Training": {
         "recipe": Command(

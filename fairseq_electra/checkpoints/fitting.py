@@ -1,6 +1,6 @@
 """Whether a checkpoint's tensors fit a model, and what is dropped or added when they are loaded.
 
-Used by ElectraModel on every load: to resume, to validate, to fine-tune.
+Used by the plugin's models on every load: to resume, to validate, to fine-tune, to generate.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
+WORDS = "embeddings.embed_tokens.weight"
 PRETRAINING_PARTS = ("generator.", "discriminator_head.", "mlm_head.")
 MLM_HEAD = "mlm_head."
 HEADS = "classification_heads."
@@ -49,7 +50,7 @@ def adapt_state_dict(model, state_dict: Dict[str, Tensor]) -> None:
 
 def check_dictionary(model, state_dict: Dict[str, Tensor]) -> None:
     """Compare the word table's rows, then the fingerprint, with the model's."""
-    table = state_dict.get("embeddings.embed_tokens.weight")
+    table = state_dict.get(WORDS)
     rows = model.embeddings.embed_tokens.num_embeddings
     if table is not None and len(table) != rows:
         hint = " (it has no row for <mask>)" if len(table) == rows - 1 else ""
@@ -57,6 +58,46 @@ def check_dictionary(model, state_dict: Dict[str, Tensor]) -> None:
     saved = state_dict.setdefault("dictionary_fingerprint", model.dictionary_fingerprint)
     if saved.item() != model.dictionary_fingerprint.item():
         _fail_dictionary(f"both have {rows} entries, but not the same ones in the same order")
+
+
+def fit_encoder_decoder(model, state_dict: Dict[str, Tensor]) -> None:
+    """As `adapt_state_dict`, for an ElectraTransformer and a checkpoint of ELECTRA or of its own.
+
+    Of an ELECTRA the encoder is taken; the decoder stays as it was built, but for the word table.
+
+    Raises:
+        ValueError: if the checkpoint was trained with another dictionary.
+    """
+    if WORDS not in state_dict:
+        inner = {name.removeprefix("encoder."): tensor for name, tensor in state_dict.items()}
+        check_dictionary(model.encoder, inner)
+        return
+    fit_mask_row(model.encoder, state_dict)
+    check_dictionary(model.encoder, state_dict)
+    drop_tensors(state_dict, (*PRETRAINING_PARTS, HEADS), "not of the encoder")
+    taken = {name: state_dict.pop(name) for name in list(state_dict)}
+    state_dict.update({f"encoder.{name}": tensor for name, tensor in taken.items()})
+    for name, tensor in model.decoder.state_dict().items():
+        is_shared = name in ("embed_tokens.weight", "output_projection.weight")
+        state_dict[f"decoder.{name}"] = taken[WORDS] if is_shared else tensor
+
+
+def fit_mask_row(encoder, state_dict: Dict[str, Tensor]) -> None:
+    """Drop or add the word table's last row, <mask>'s, where only one dictionary has that symbol.
+
+    The tasks that mask add it to dict.txt as the last symbol, the others do not.
+    """
+    names, saved = encoder.dictionary.symbols, state_dict.get("dictionary_fingerprint")
+    table, own = state_dict[WORDS], encoder.embeddings.embed_tokens.weight
+    if saved is None:
+        return
+    if saved.item() == hash_names([*names, "<mask>"]).item():
+        state_dict[WORDS] = table[: len(names)]
+    elif names[-1] == "<mask>" and saved.item() == hash_names(names[:-1]).item():
+        state_dict[WORDS] = torch.cat([table, own.detach()[-1:].to(table)])
+    else:
+        return
+    state_dict["dictionary_fingerprint"] = encoder.dictionary_fingerprint
 
 
 def _fail_dictionary(reason: str) -> None:

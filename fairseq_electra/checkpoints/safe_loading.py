@@ -23,11 +23,15 @@ CLASS_NAMES = (
     r"unrecognized function (.+)",
     r"but got (<class .+?>)",
 )
-# fairseq's own classes that compute no option with eval(), as those for speech and translation do.
+# fairseq's own classes that compute no option with eval(), as those for speech and its models for
+# translation do. The task `translation` gives --eval-bleu-args and --eval-bleu-detok-args to JSON.
 HARMLESS_MODELS = {"fairseq.models.roberta.model.RobertaModel"}
-HARMLESS_TASKS = {"masked_lm", "sentence_prediction", "sentence_ranking"}
-HARMLESS_CRITERIONS = HARMLESS_TASKS
-EVALUATED = "xformers_att_config"  # the one option of these models that is
+HARMLESS_TASKS = {"masked_lm", "sentence_prediction", "sentence_ranking", "translation"}
+HARMLESS_CRITERIONS = HARMLESS_TASKS - {"translation"} | {
+    "cross_entropy",
+    "label_smoothed_cross_entropy",
+}
+EVALUATED = "xformers_att_config"  # the one option of HARMLESS_MODELS that is
 NUMBERS = {np.dtype(code).str[1:]: np.dtype(code) for code in "?bBhHiIlLqQefd"}
 # What `load_file` raises at a file that is damaged or not torch's; KeyError: of what is in it, too.
 LOAD_ERRORS = (pickle.UnpicklingError, EOFError, KeyError, OSError, RuntimeError, ValueError)

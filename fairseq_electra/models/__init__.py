@@ -1,3 +1,8 @@
-"""ELECTRA and its sizes, its encoder as a RoBERTa, fairseq's RoBERTa with layer-wise decay."""
+"""ELECTRA and its sizes, its encoder alone or before a decoder, fairseq's RoBERTa by layers."""
 
-from fairseq_electra.models import electra, electra_mlm, roberta_layerwise  # noqa: F401 (registers)
+from fairseq_electra.models import (  # noqa: F401 (registers)
+    electra,
+    electra_mlm,
+    electra_transformer,
+    roberta_layerwise,
+)

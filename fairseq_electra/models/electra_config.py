@@ -3,7 +3,7 @@
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields
-from typing import Optional
+from typing import Optional, Sequence, Type
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
 from omegaconf import OmegaConf, open_dict
@@ -20,8 +20,8 @@ GENERATOR_SIZES = (1 / 3, 1 / 4, 1 / 2)  # base's, small's and large's, tiny's
 
 
 @dataclass
-class ElectraConfig(FairseqDataclass):
-    """Options of the model; the defaults are the paper's base size."""
+class EncoderConfig(FairseqDataclass):
+    """Options of one encoder, which is ELECTRA's discriminator; the defaults are base's sizes."""
 
     encoder_layers: int = field(default=12, metadata={"help": "discriminator's layers"})
     encoder_embed_dim: int = field(default=768, metadata={"help": "discriminator's hidden size"})
@@ -30,6 +30,33 @@ class ElectraConfig(FairseqDataclass):
         default=12, metadata={"help": "discriminator's attention heads"}
     )
     embedding_size: int = field(default=768, metadata={"help": "size of the embedding tables"})
+    max_positions: int = field(default=512, metadata={"help": "learned positions"})
+    dropout: float = field(default=0.1, metadata={"help": "dropout after embeddings and sublayers"})
+    attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention weights"})
+    weight_init: ChoiceEnum(WEIGHT_INITS) = field(
+        default="bert",
+        metadata={
+            "help": "bert: a standard deviation of 0.02, as the authors; fan-in: one over the root "
+            "of the inputs, for sizes far below the paper's; local: fan-in, and two layers that "
+            "begin by attending to the neighbours, for short trainings"
+        },
+    )
+    attention: ChoiceEnum(ATTENTION_IMPLS) = field(
+        default="fused",
+        metadata={
+            "help": "fused: torch's kernels, and padding left out; reference: plain, for comparison"
+        },
+    )
+    checkpoint_activations: bool = field(
+        default=False,
+        metadata={"help": "compute layers again in the backward pass: less memory, a third more"},
+    )
+
+
+@dataclass
+class ElectraConfig(EncoderConfig):
+    """Options of the model; the defaults are the paper's base size."""
+
     generator_size: float = field(
         default=1 / 3,
         metadata={
@@ -49,17 +76,6 @@ class ElectraConfig(FairseqDataclass):
     )
     untie_embeddings: bool = field(
         default=False, metadata={"help": "give the generator embedding tables of its own"}
-    )
-    max_positions: int = field(default=512, metadata={"help": "learned positions"})
-    dropout: float = field(default=0.1, metadata={"help": "dropout after embeddings and sublayers"})
-    attention_dropout: float = field(default=0.1, metadata={"help": "dropout of attention weights"})
-    weight_init: ChoiceEnum(WEIGHT_INITS) = field(
-        default="bert",
-        metadata={
-            "help": "bert: a standard deviation of 0.02, as the authors; fan-in: one over the root "
-            "of the inputs, for sizes far below the paper's; local: fan-in, and two layers that "
-            "begin by attending to the neighbours, for short trainings"
-        },
     )
     mlm_updates: int = field(
         default=0,
@@ -81,12 +97,6 @@ class ElectraConfig(FairseqDataclass):
             "mean: of all tokens, better after short pre-training"
         },
     )
-    attention: ChoiceEnum(ATTENTION_IMPLS) = field(
-        default="fused",
-        metadata={
-            "help": "fused: torch's kernels, and padding left out; reference: plain, for comparison"
-        },
-    )
     precision: ChoiceEnum(PRECISIONS) = field(
         default="float32",
         metadata={
@@ -98,22 +108,20 @@ class ElectraConfig(FairseqDataclass):
         default="none",
         metadata={"help": "torch.compile's mode for the pre-training step"},
     )
-    checkpoint_activations: bool = field(
-        default=False,
-        metadata={"help": "compute layers again in the backward pass: less memory, a third more"},
-    )
 
 
-WHOLE_NUMBERS = (
+ENCODER_NUMBERS = (
     "encoder_layers",
     "encoder_embed_dim",
     "encoder_ffn_embed_dim",
     "encoder_attention_heads",
     "embedding_size",
+    "max_positions",
+)
+GENERATOR_NUMBERS = (
     "generator_layers",
     "generator_ffn_embed_dim",
     "generator_attention_heads",
-    "max_positions",
 )
 MOST_LAYERS, LARGEST_SIZE = 1000, 1_000_000  # more is a slip, and would be built for ever
 MOST_SHOWN = 40  # characters of a wrong value
@@ -127,16 +135,8 @@ def check_config(cfg: ElectraConfig) -> None:
     names, or train something else (no layers for -1, samples of the least likely words below
     temperature 0).
     """
-    for name in WHOLE_NUMBERS:
-        value = getattr(cfg, name)
-        most = MOST_LAYERS if name.endswith("layers") else LARGEST_SIZE
-        is_left_out = value is None and getattr(ElectraConfig, name) is None
-        if not is_left_out and not (type(value) is int and 1 <= value <= most):
-            raise ValueError(f"{_option(name)} must be from 1 to {most}, not {_show(value)}")
-    for name in ("dropout", "attention_dropout"):
-        value = getattr(cfg, name)
-        if not (_is_number(value) and 0 <= value < 1):
-            raise ValueError(f"{_option(name)} must be from 0 to below 1, not {_show(value)}")
+    check_encoder(cfg)
+    check_numbers(cfg, GENERATOR_NUMBERS, ElectraConfig)
     if not (type(cfg.mlm_updates) is int and cfg.mlm_updates >= 0):
         raise ValueError(
             f"--mlm-updates must be a whole number, 0 or more, not {_show(cfg.mlm_updates)}"
@@ -148,6 +148,25 @@ def check_config(cfg: ElectraConfig) -> None:
             f"--generator-size {_show(cfg.generator_size)} is not a share of --encoder-embed-dim: "
             f"it must be above 0 and at most {LARGEST_GENERATOR:g}, usually 0.25"
         )
+
+
+def check_encoder(cfg: EncoderConfig) -> None:
+    """As `check_config`, of the options that every encoder has."""
+    check_numbers(cfg, ENCODER_NUMBERS, EncoderConfig)
+    for name in ("dropout", "attention_dropout"):
+        value = getattr(cfg, name)
+        if not (_is_number(value) and 0 <= value < 1):
+            raise ValueError(f"{_option(name)} must be from 0 to below 1, not {_show(value)}")
+
+
+def check_numbers(cfg: EncoderConfig, names: Sequence[str], kind: Type[EncoderConfig]) -> None:
+    """ValueError for a size that no network has; None is one where it is `kind`'s default."""
+    for name in names:
+        value = getattr(cfg, name)
+        most = MOST_LAYERS if name.endswith("layers") else LARGEST_SIZE
+        is_left_out = value is None and getattr(kind, name) is None
+        if not is_left_out and not (type(value) is int and 1 <= value <= most):
+            raise ValueError(f"{_option(name)} must be from 1 to {most}, not {_show(value)}")
 
 
 def _is_number(value) -> bool:

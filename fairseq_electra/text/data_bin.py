@@ -1,27 +1,42 @@
-"""Pieces -> fairseq's binary files: what `fairseq-preprocess --only-source` does.
+"""Pieces -> fairseq's binary files: what `fairseq-preprocess` does.
 
 It runs inside this process, which saves the seconds that starting fairseq again takes.
 """
 
 import logging
 from pathlib import Path
-from typing import List
+from typing import List, Optional, Tuple
 
 SPLITS = ("train", "valid", "test")
 SECOND = {"valid": "valid1", "test": "test1"}  # where a task has two held-out sets, as MNLI
 
 
-def binarize(pieces_dir: Path, dictionary: Path, out_dir: Path, workers: int) -> None:
-    """Turn pieces_dir/train, valid, test (valid1, test1), where present, into *.bin and *.idx."""
+def binarize(
+    pieces_dir: Path,
+    dictionary: Path,
+    out_dir: Path,
+    workers: int,
+    languages: Optional[Tuple[str, str]] = None,
+) -> None:
+    """Turn pieces_dir/train, valid, test (valid1, test1), where present, into *.bin and *.idx.
+
+    Args:
+        languages: names of source and target, where train is two files, train.SOURCE and
+            train.TARGET; both have the same dictionary.
+    """
     from fairseq import options  # not for --help
     from fairseq_cli import preprocess
 
+    sides = ["--only-source"]
+    if languages is not None:
+        sides = ["--source-lang", languages[0], "--target-lang", languages[1]]
+        sides.append("--joined-dictionary")
     args = options.get_preprocessing_parser().parse_args(
         [
-            *("--only-source", "--srcdict", str(dictionary), "--destdir", str(out_dir)),
+            *(*sides, "--srcdict", str(dictionary), "--destdir", str(out_dir)),
             # It encodes all parts but one at the same time, and the last one after them.
             *("--workers", str(workers + 1)),
-            *list_prefixes(pieces_dir),
+            *list_prefixes(pieces_dir, "" if languages is None else f".{languages[0]}"),
         ]
     )
     logger = logging.getLogger("fairseq_cli.preprocess")
@@ -33,12 +48,12 @@ def binarize(pieces_dir: Path, dictionary: Path, out_dir: Path, workers: int) ->
     (out_dir / "preprocess.log").unlink()  # empty at this level
 
 
-def list_prefixes(pieces_dir: Path) -> List[str]:
-    """--trainpref and its sisters for the splits that are there."""
+def list_prefixes(pieces_dir: Path, ending: str) -> List[str]:
+    """--trainpref and its sisters for the splits that are there, as files of this ending."""
     words = []
     for split in SPLITS:
         paths = [pieces_dir / name for name in (split, SECOND.get(split)) if name]
-        found = [str(path) for path in paths if path.exists()]
+        found = [str(path) for path in paths if Path(f"{path}{ending}").exists()]
         if found:
             words += [f"--{split}pref", ",".join(found)]
     return words
