@@ -72,12 +72,12 @@ def test_the_batch_does_not_matter(electra, by):
 
 
 def test_labels_are_ranked_by_their_pieces(electra):
-    """wasn and cat are three pieces and one; the rest of the template is not judged."""
-    text, template = "The {bird} was good", "{text} It {{is}} {label}!"
+    """wasn is two pieces, the others are one; the rest of the template is not judged."""
+    text, template = "The {bird} was good", "{text} It {{is}}-{label}!"
     found = electra.zero_shot(text, ["wasn", "cat", "TREE"], template)
     means = {}
     for label, size in (("wasn", 2), ("cat", 1), ("TREE", 1)):
-        tokens = electra.encode(f"The {{bird}} was good It {{is}} {label}!")[None]
+        tokens = electra.encode(f"The {{bird}} was good It {{is}}-{label}!")[None]
         logits, _ = electra.model(tokens, features_only=False)
         means[label] = (-logits[0, -2 - size : -2]).sigmoid().mean().item()
     wanted = {label: mean / sum(means.values()) for label, mean in means.items()}
