@@ -7,6 +7,7 @@ import sys
 from typing import List, NamedTuple, Optional
 
 import fairseq_electra
+from fairseq_electra.hub.commands import COMMANDS as ASKS
 
 
 class Command(NamedTuple):
@@ -92,23 +93,15 @@ GROUPS = {
             logging.WARNING,
         ),
     },
-    "Predictions": {
+    "Use a model": {
+        **{
+            name: Command(f"{HUB}.commands", ask.does, ask.example, logging.ERROR, False)
+            for name, ask in ASKS.items()
+        },
         "predict": Command(
             f"{HUB}.predict_sentences",
-            "labels or scores of sentences and pairs",
+            "labels or numbers of a task's folder",
             "predict runs/task/checkpoint_best.pt task-bin valid",
-            logging.ERROR,
-        ),
-        "tag": Command(
-            f"{HUB}.predict_tags",
-            "tags of words",
-            "tag runs/tags/checkpoint_best.pt words.txt",
-            logging.ERROR,
-        ),
-        "answer": Command(
-            f"{HUB}.predict_answers",
-            "answers to questions about passages",
-            "answer runs/squad/checkpoint_best.pt questions.json --out answers.json",
             logging.ERROR,
         ),
     },
@@ -139,6 +132,7 @@ GROUPS = {
         ),
     },
 }
+SHARED = (CONVERSION, f"{HUB}.commands")  # of several commands: the name is the first argument
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 
@@ -164,7 +158,7 @@ def main(argv: Optional[List[str]] = None) -> None:
         fairseq_electra.register()
     logging.disable(command.silenced)
     sys.argv[0] = f"fairseq-electra {name}"  # what argparse calls it
-    shared = command.module == CONVERSION  # one parser for all of them
+    shared = command.module in SHARED
     try:
         importlib.import_module(command.module).main([name] * shared + arguments)
     except SystemExit as stop:

@@ -41,10 +41,15 @@ def read_text(text: str, tokenizer: Tokenizer, dictionary) -> Text:
     Raises:
         TypeError: if it is no text.
     """
-    if not isinstance(text, str):
-        raise TypeError(f"a text is a str, not {type(text).__name__}: {text!r:.60}")
+    check_text(text)
     pieces, spans = tokenizer.encode_with_spans(text)
     return Text(text, [dictionary.index(piece) for piece in pieces], spans)
+
+
+def check_text(text) -> None:
+    """TypeError if it is no text."""
+    if not isinstance(text, str):
+        raise TypeError(f"a text is a str, not {type(text).__name__}: {text!r:.60}")
 
 
 def make_windows(number: int, numbers: Sequence[int], most: int, bos: int, eos: int):
