@@ -493,11 +493,12 @@ def choose_writer(args: argparse.Namespace) -> Iterator[Callable[[Any], None]]:
         with write_rows(args.out) as write:
             yield write
         return
-    sys.stdout.reconfigure(encoding="utf-8")
     pages = count(1)
 
     def write(result: Any) -> None:
-        print(json.dumps(result, ensure_ascii=False, default=to_plain), flush=True)
+        text = json.dumps(result, ensure_ascii=False, default=to_plain)
+        sys.stdout.buffer.write(f"{text}\n".encode())  # UTF-8 whatever the terminal's
+        sys.stdout.buffer.flush()
         if getattr(args, "html", None) is not None:
             page = number_page(args.html, next(pages))
             page.write_text(result.html(), encoding="utf-8")

@@ -26,6 +26,8 @@ from torch import Tensor
 
 from fairseq_electra.answers.decode import HEAD as ANSWER_HEAD
 from fairseq_electra.answers.decode import Candidates, find_candidates, read_span
+from fairseq_electra.data.answer_dataset import AnswerDataset
+from fairseq_electra.data.answer_windows import WindowSizes
 from fairseq_electra.data.squad import Question, Squad
 from fairseq_electra.data.tokenizer import Span
 from fairseq_electra.hub.predict_answers import MAX_ANSWER_LENGTH, N_BEST
@@ -106,7 +108,7 @@ def rank_labels(labels: List[str], scores: Tensor, top_k: Optional[int]) -> List
 
 def read_sentences(electra: "Electra", text: Sentences) -> List[int]:
     """Tokens of a text or a pair, as prepare_task.py and the task make them."""
-    parts = [text] if isinstance(text, str) else list(text)
+    parts = text if isinstance(text, tuple) else (text,)
     if len(parts) not in (1, 2):
         raise ValueError(f"a text, or a tuple of two, not of {len(parts)}: {text!r:.60}")
     dictionary = electra.dictionary
@@ -151,8 +153,13 @@ def tag(
     for words, scores in zip(kept, electra.each_piece(read, compute, batch_size), strict=True):
         best = scores[words.firsts].max(-1)
         tagged = [
-            {"entity": labels[number], "score": score, "word": words.text[start:end]}
-            | {"start": start, "end": end}
+            {
+                "entity": labels[number],
+                "score": score,
+                "word": words.text[start:end],
+                "start": start,
+                "end": end,
+            }
             for number, score, (start, end) in zip(
                 best.indices.tolist(), best.values.tolist(), words.spans, strict=True
             )
@@ -216,10 +223,14 @@ def answer(electra: "Electra", question: str, context: str, top_k: int = 1) -> L
     if not question.strip():
         raise ValueError("the question is empty")
     squad = Squad([context], [Question("", question, 0, [], False)], has_impossible=True)
-    dataset = electra.task.make_dataset(squad, Path("question"), to_learn=False)
-    found = find_candidates(electra.model, dataset, MAX_ANSWER_LENGTH, max(top_k, N_BEST))[0]
+    task = electra.task
+    sizes = (task.cfg.tokens_per_sample, task.cfg.doc_stride, task.cfg.max_query_length)
+    dataset = AnswerDataset(
+        squad, electra.tokenizer, electra.dictionary, WindowSizes(*sizes), to_learn=False
+    )
+    found = find_candidates(electra.model, dataset, MAX_ANSWER_LENGTH, N_BEST)[0]
     places = [read_span(span, dataset.passage_of(0)) for span in found.spans]
-    scores = score_answers(found, knows_impossible(Path(electra.task.cfg.data)))
+    scores = score_answers(found, knows_impossible(Path(task.cfg.data)))
     best = scores.argsort(descending=True, stable=True)[:top_k].tolist()
     answers = [*places, (0, 0, "")]
     return [

@@ -15,7 +15,9 @@ ALONE = {".", ","}  # between white space they show that a text is cut into word
 # of Chinese, where each character is a word, as in BERT
 IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]")
 ENDING = re.compile("(?:n['\u2019]t|['\u2019](?:s|re|ve|ll|d|m))$", re.IGNORECASE)  # Penn Treebank
-SHORTENED = re.compile(r"(?:\w\.)+\w")  # U.S without its last full stop
+# U.S, J, Mr without their last full stop
+SHORTENED = re.compile(r"(?:\w\.)+\w|[A-Z]|Mr|Mrs|Ms|Dr|St|Sen|Rep|Gov|Gen|Prof")
+STOP = re.compile(r"\.(?:,|\s+(\w))")  # a full stop and what follows
 
 
 def find_words(text: str) -> List[Span]:
@@ -24,7 +26,8 @@ def find_words(text: str) -> List[Span]:
     A text in which a full stop or a comma stands between white space is cut already, as the files
     that a tagger is trained on: words are what stands between white space. Of any other text the
     signs (all but letters, digits and their marks) before and after a word are words of their own,
-    equal neighbours together, and so are the endings 's, 're, 've, 'll, 'd, 'm, n't and each
+    equal neighbours together, but not a full stop that shortens the word (U.S., Mr., Co. before a
+    small letter or a comma), and so are the endings 's, 're, 've, 'll, 'd, 'm, n't and each
     Chinese character.
     """
     runs = [run.span() for run in re.finditer(r"\S+", text)]
@@ -39,13 +42,19 @@ def cut_run(text: str, start: int, end: int) -> List[Span]:
         return [(start, end)]
     letters = [place for place in range(start, end) if is_letter(text[place])]
     first, last = (letters[0], letters[-1] + 1) if letters else (end, end)
-    if SHORTENED.fullmatch(text, first, last) and text.startswith(".", last, end):
-        last += 1
+    if first < last and text.startswith(".", last, end):
+        last += bool(SHORTENED.fullmatch(text, first, last)) or goes_on(text, last)
     return [
         *cut_signs(text, start, first),
         *cut_core(text, first, last),
         *cut_signs(text, last, end),
     ]
+
+
+def goes_on(text: str, place: int) -> bool:
+    """Whether the full stop at `place` ends no sentence: a comma or a small letter follows."""
+    stop = STOP.match(text, place)
+    return stop is not None and (stop[1] is None or stop[1].islower())
 
 
 def cut_signs(text: str, start: int, end: int) -> List[Span]:

@@ -1,6 +1,5 @@
 """A tiny model of both networks, random and the same each time, loaded as a user does."""
 
-import string
 from pathlib import Path
 
 import pytest
@@ -8,21 +7,16 @@ import torch
 
 from fairseq_electra import hub
 from fairseq_electra.conversion.checkpoint_file import write_checkpoint
-from fairseq_electra.data.tokenizer import BERT_SPECIALS, WordPieceTokenizer
 from fairseq_electra.models.electra import ElectraModel
 from fairseq_electra.models.electra_config import ElectraConfig
+from finetuned import save_tagger, save_tokenizer
 from tagging_bin import make_dictionary
 from tiny import TINY
-
-WORDS = "the a cat dog bird sees likes old small red tree house and it was good bad not 中 文"
-LETTERS = [*string.ascii_lowercase, *(f"##{letter}" for letter in string.ascii_lowercase)]
-VOCABULARY = [*BERT_SPECIALS, *LETTERS, *WORDS.split()[:1], *WORDS.split()[2:], *",.!?'-"]
 
 
 def save_model(folder: Path, seed: int = 1, **options) -> Path:
     """A checkpoint with random weights, its dictionary and tokenizer; options of the model."""
-    tokenizer = WordPieceTokenizer("\n".join(VOCABULARY).encode(), cased=False)
-    tokenizer.save(folder)
+    tokenizer = save_tokenizer(folder)
     torch.manual_seed(seed)
     cfg = ElectraConfig(**{**TINY, "weight_init": "fan-in", **options})
     model = ElectraModel(cfg, make_dictionary(tokenizer), pretrain=True)
@@ -39,3 +33,8 @@ def checkpoint(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def electra(checkpoint):
     return hub.load(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def tagger_path(tmp_path_factory) -> Path:
+    return save_tagger(tmp_path_factory.mktemp("tags"))
