@@ -6,6 +6,7 @@
     compat/                 every difference between fairseq and torch versions, and no other place
     text/                   raw files -> data-bins                 hub/       predictions
     runs/                   logs -> tables and plots, FLOPs        conversion/ checkpoints/
+    process/                what a process remembers
 
 fairseq scans only `tasks/` and `models/` of a user directory, and not even those when the package
 is imported already: so importing it imports every module that registers something.

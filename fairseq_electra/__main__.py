@@ -1,4 +1,10 @@
-"""The front door: `fairseq-electra COMMAND ...`, or `python -m fairseq_electra COMMAND ...`."""
+"""The front door: `fairseq-electra COMMAND ...`, or `python -m fairseq_electra COMMAND ...`.
+
+A command is a module with `parse_args(argv)` and `run(args)`. The command line is read first, and
+the module imports nothing slow (numpy, torch, fairseq, transformers, matplotlib), which `run` does:
+so --help and a wrong argument end at once. An error that the user can mend is a ValueError or
+OSError of `run`, and one line.
+"""
 
 import importlib
 import logging
@@ -11,7 +17,7 @@ from fairseq_electra.hub.commands import COMMANDS as ASKS
 
 
 class Command(NamedTuple):
-    """A command: the module whose `main` it is, what it does, and how it is called."""
+    """A command: its module, what it does, and how it is called."""
 
     module: str
     does: str
@@ -75,19 +81,19 @@ GROUPS = {
     },
     "Results": {
         "compare": Command(
-            f"{RUNS}.compare_runs",
+            f"{RUNS}.compare",
             "runs by their logs: a table and a plot",
             "compare ELECTRA=runs/electra RoBERTa=runs/roberta --out runs",
             needs_fairseq=False,
         ),
         "show": Command(
-            f"{RUNS}.show_replacements",
+            f"{RUNS}.show",
             "a batch as people read it: what was replaced, and what was found",
             "show runs/electra/checkpoint_best.pt --html page.html",
             logging.ERROR,  # whatever is logged as an error is raised as well
         ),
         "features": Command(
-            f"{RUNS}.measure_features",
+            f"{RUNS}.features",
             "how many directions of an encoder's features are alive; a probe",
             "features ELECTRA=runs/electra/checkpoint_best.pt",
             logging.WARNING,
@@ -95,17 +101,23 @@ GROUPS = {
     },
     "Use a model": {
         **{
-            name: Command(f"{HUB}.commands", ask.does, ask.example, logging.ERROR, False)
+            name: Command(f"{HUB}.commands", ask.does, ask.example, logging.ERROR)
             for name, ask in ASKS.items()
         },
         "predict": Command(
-            f"{HUB}.predict_sentences",
+            f"{HUB}.predict",
             "labels or numbers of a task's folder",
             "predict runs/task/checkpoint_best.pt task-bin valid",
             logging.ERROR,
         ),
     },
     "Conversion": {
+        "pack": Command(
+            f"{HUB}.pack",
+            "a checkpoint -> a small folder that can be used and trained on anywhere",
+            "pack runs/electra/checkpoint_best.pt my-electra",
+            logging.ERROR,
+        ),
         "export-hf": Command(
             CONVERSION,
             "a checkpoint -> folders for Hugging Face",
@@ -153,18 +165,25 @@ def main(argv: Optional[List[str]] = None) -> None:
     if name not in COMMANDS:
         raise SystemExit(f"fairseq-electra: no command {name}; there are {', '.join(COMMANDS)}")
     command = COMMANDS[name]
-    if command.needs_fairseq:
-        logging.disable(logging.WARNING)  # fairseq tells what it does without
-        fairseq_electra.register()
-    logging.disable(command.silenced)
+    module = importlib.import_module(command.module)
     sys.argv[0] = f"fairseq-electra {name}"  # what argparse calls it
     shared = command.module in SHARED
     try:
-        importlib.import_module(command.module).main([name] * shared + arguments)
+        args = module.parse_args([name] * shared + arguments)
     except SystemExit as stop:
-        if not stop.code and {"-h", "--help"} & set(arguments):
+        if not stop.code:  # --help
             print(f"\nexample:\n  fairseq-electra {command.example}")
         raise
+    try:
+        if command.needs_fairseq:
+            logging.disable(logging.WARNING)  # fairseq tells what it does without
+            fairseq_electra.register()
+        logging.disable(command.silenced)
+        module.run(args)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"fairseq-electra {name}: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # as shells have it, without a word
 
 
 if __name__ == "__main__":

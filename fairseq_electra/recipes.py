@@ -280,5 +280,5 @@ def read_option(options: Sequence[str], name: str, usual: int, least: int = 1) -
         elif option.startswith(name + "="):
             value = option[len(name) + 1 :]
     if not value.isdecimal() or int(value) < least:
-        raise ValueError(f"{name} must be a whole number from {least} on, not '{value}'")
+        raise ValueError(f"{name} must be a whole number, {least} or more, not '{value}'")
     return int(value)

@@ -22,6 +22,7 @@ describe_row() {
     case $1 in
         python3.11) echo "3.11 ve-fairseq==0.12.3 2.13.0" ;;
         python3.12) echo "3.12 ve-fairseq==0.12.3 2.13.0" ;;
+        python3.13) echo "3.13 fairseq-fixed==0.12.3.1 2.13.0" ;;
         transformers) echo "3.11 ve-fairseq==0.12.3 2.13.0 transformers safetensors protobuf" ;;
         tensorflow) echo "3.11 ve-fairseq==0.12.3 2.13.0 tensorflow-cpu safetensors" ;;
         oldest-torch) echo "3.11 ve-fairseq==0.12.3 2.6.0" ;;
@@ -31,9 +32,9 @@ describe_row() {
         *) echo "test_versions: no row $1 (rows: $ROWS)" >&2; return 1 ;;
     esac
 }
-ROWS="python3.11 python3.12 transformers tensorflow oldest-torch middle-torch newer-torch stock"
+ROWS="python3.11 python3.12 python3.13 transformers tensorflow oldest-torch middle-torch newer-torch stock"
 
-# Both are called where bash ignores `set -e`, hence the chains of &&.
+# All are called where bash ignores `set -e`, hence the chains of &&.
 install_stock_fairseq() {  # ENV PYTHON
     # Where torch is installed, its setup.py builds extensions whose sources it does not have: so
     # the wheel is made in a venv without torch.
@@ -41,6 +42,11 @@ install_stock_fairseq() {  # ENV PYTHON
         "$1-build/bin/pip" install -q "setuptools<70" wheel "cython<3" "numpy<2" &&
         "$1-build/bin/pip" wheel -q --no-deps --no-build-isolation -w "$1-build" fairseq==0.12.2 &&
         "$1/bin/pip" install -q --no-deps "$1-build"/fairseq-0.12.2*.whl
+}
+
+install_fairseq_source() {  # ENV FAIRSEQ; compiled with the torch and numpy of ENV
+    "$1/bin/pip" install -q setuptools wheel Cython==3.1.8 &&
+        "$1/bin/pip" install -q --no-deps --no-build-isolation "$2"
 }
 
 make_env() {  # ENV PYTHON FAIRSEQ TORCH PACKAGE...
@@ -52,11 +58,11 @@ make_env() {  # ENV PYTHON FAIRSEQ TORCH PACKAGE...
         "$env/bin/pip" install -q "pip<24.1" &&  # later ones refuse omegaconf 2.0.6
         "$env/bin/pip" install -q ${TORCH_INDEX:+--index-url "$TORCH_INDEX"} "torch==$torch" &&
         "$env/bin/pip" install -q "${hydra[@]}" "${NEEDED[@]}" pytest hypothesis "$@" || return 1
-    if [ "$fairseq" = fairseq==0.12.2 ]; then
-        install_stock_fairseq "$env" "$python" || return 1
-    else
-        "$env/bin/pip" install -q --no-deps "$fairseq" || return 1
-    fi
+    case $fairseq in
+        fairseq==*) install_stock_fairseq "$env" "$python" ;;
+        fairseq-fixed==*) install_fairseq_source "$env" "$fairseq" ;;
+        *) "$env/bin/pip" install -q --no-deps "$fairseq" ;;
+    esac || return 1
     touch "$env/ready"
 }
 
@@ -76,7 +82,7 @@ try:
     apex = "yes"
 except Exception:
     pass
-rows = [("ve-fairseq", "fairseq"), ("torch",), ("numpy",), ("transformers",), ("tensorflow-cpu", "tensorflow")]
+rows = [("ve-fairseq", "fairseq-fixed", "fairseq"), ("torch",), ("numpy",), ("transformers",), ("tensorflow-cpu", "tensorflow")]
 print(platform.python_version(), *(version(*row) for row in rows), apex, sep=" | ")'
 
 test_row() {  # ROW; prints its line of the table

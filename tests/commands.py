@@ -101,7 +101,7 @@ def python_folder() -> Path:
     """A folder with `bin/python`, as an environment has it, whose commands the server runs."""
     start_server()
     folder = Path(os.environ["TEST_PYTHON"])
-    wait_for(lambda: (folder / "socket").exists() or None, timeout=120)
+    wait_for(lambda: (folder / "socket").exists() or None, timeout=300)
     return folder
 
 

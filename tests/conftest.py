@@ -11,6 +11,7 @@ from fairseq.data import Dictionary
 from commands import run, start_server
 from fairseq_electra.models.electra import ElectraModel
 from fairseq_electra.models.electra_config import ElectraConfig
+from fairseq_electra.process.state import process_state
 from tiny import TINY, TINY_OPTIONS, USER_DIR, make_dictionary
 
 
@@ -27,9 +28,10 @@ def one_thread():
 
 
 @pytest.fixture(autouse=True)
-def logging_is_on():
-    """A command's main() may turn logging off for its process, which is the next tests' as well."""
+def fresh_process():
+    """What a test's process remembers, and logging, which a command's main() may turn off."""
     yield
+    process_state.reset()
     logging.disable(logging.NOTSET)
 
 

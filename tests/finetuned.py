@@ -17,12 +17,9 @@ LETTERS = [*string.ascii_lowercase, *(f"##{letter}" for letter in string.ascii_l
 VOCABULARY = [*BERT_SPECIALS, *LETTERS, *WORDS.split()[:1], *WORDS.split()[2:], *",.!?'-"]
 
 
-def save_tokenizer(folder: Path) -> WordPieceTokenizer:
-    """A tokenizer of some words and all letters, in a folder that it makes."""
-    tokenizer = WordPieceTokenizer("\n".join(VOCABULARY).encode(), cased=False)
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(folder)
-    return tokenizer
+def make_tokenizer() -> WordPieceTokenizer:
+    """Of some words and all letters."""
+    return WordPieceTokenizer("\n".join(VOCABULARY).encode(), cased=False)
 
 
 def save_finetuned(folder: Path, name: str, seed: int = 3, **options) -> Path:
@@ -43,7 +40,7 @@ def save_finetuned(folder: Path, name: str, seed: int = 3, **options) -> Path:
 
 def save_tagger(folder: Path) -> Path:
     """A checkpoint that tags places and people."""
-    save_tokenizer(folder)
+    make_tokenizer().save(folder)
     (folder / "label").mkdir()
     labels = ["B-LOC", "B-PER", "I-LOC", "I-PER", "O"]
     (folder / "label" / "dict.txt").write_text("".join(f"{tag} 1\n" for tag in labels))

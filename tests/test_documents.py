@@ -1,5 +1,6 @@
 """What README and CONTRIBUTING name is there: scripts, files, links, options."""
 
+import ast
 import re
 
 import pytest
@@ -38,6 +39,16 @@ def test_files_and_links_exist(name):
         *((ROOT / name).parent / path for path in linked),
     }:
         assert path.exists(), path
+
+
+ROOMS = sorted((ROOT / "fairseq_electra").rglob("__init__.py"))
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda path: path.parent.name)
+def test_files_that_a_room_names_exist(room):
+    """In the docstring of the package itself; a path may be one of the repository too."""
+    for name in re.findall(r"[\w/]+\.py\b", ast.get_docstring(ast.parse(room.read_text()))):
+        assert (room.parent / name).is_file() or (ROOT / name).is_file(), name
 
 
 def test_anchors_exist():

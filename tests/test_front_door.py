@@ -1,38 +1,69 @@
 """`fairseq-electra`: what it lists is there, starts without torch, is called by its own name."""
 
-import importlib.util
 import subprocess
 import sys
 
 import pytest
 
 from commands import run
-from fairseq_electra.__main__ import COMMANDS, CONVERSION, main
+from fairseq_electra.__main__ import COMMANDS, main
 from tiny import ROOT
 
 ELECTRA = (sys.executable, "-m", "fairseq_electra")
 
 
-def test_the_list_has_every_command_and_starts_without_torch():
-    command = [sys.executable, "-X", "importtime", "-m", "fairseq_electra"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+# As the installed command starts, and after its output which of the slow packages were imported.
+STARTED = """
+import sys
+sys.argv[0] = "fairseq-electra"
+from fairseq_electra.__main__ import main
+try:
+    main()
+finally:
+    slow = "numpy scipy sklearn matplotlib torch fairseq transformers tensorflow".split()
+    print("slow:", *set(slow).intersection(sys.modules), file=sys.stderr)
+"""
+
+
+def start(*arguments):
+    """The command in a new Python: those of python_server.py have torch imported."""
+    command = (sys.executable, "-c", STARTED, *arguments)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_list_has_every_command_and_imports_nothing_slow():
+    done = start()
     assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
-    assert "fairseq_electra" in done.stderr
-    assert "| torch" not in done.stderr and "fairseq.tasks" not in done.stderr
+    assert done.stderr == "slow:\n"
+
+
+@pytest.mark.parametrize("module", ["fairseq_electra", "fairseq_electra.conversion"])
+def test_as_a_module_it_starts_without_torch_too(module):
+    command = (sys.executable, "-X", "importtime", "-m", module, "--help")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "export-hf" in done.stdout
+    assert "| fairseq_electra\n" in done.stderr and "| torch" not in done.stderr
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_help_says_how_it_is_called_with_an_example(name):
-    output = run(*ELECTRA, name, "--help").output
-    assert output.startswith(f"usage: fairseq-electra {name} ")
-    assert output.endswith(f"example:\n  fairseq-electra {COMMANDS[name].example}\n")
+def test_help_imports_nothing_slow_and_ends_with_an_example(name):
+    done = start(name, "--help")
+    assert done.stderr == "slow:\n"
+    assert done.stdout.startswith(f"usage: fairseq-electra {name} ")
+    assert done.stdout.endswith(f"example:\n  fairseq-electra {COMMANDS[name].example}\n")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_wrong_argument_is_told_before_anything_slow_is_imported(name):
+    done = start(name, "--no-such-option")
+    assert done.returncode == 2 and done.stdout == ""
+    *_, error, slow = done.stderr.splitlines()
+    assert error.startswith(f"fairseq-electra {name}: error: ") and slow == "slow:"
 
 
 def test_an_example_is_a_command_line_of_its_command():
     for name, command in COMMANDS.items():
         assert command.example.split()[0] == name
-        module = "fairseq_electra.conversion" if command.module == CONVERSION else command.module
-        assert importlib.util.find_spec(module)
 
 
 def test_a_command_that_does_not_exist_is_named_with_those_that_do():

@@ -9,9 +9,9 @@ from fairseq import options
 from fairseq.models import ARCH_CONFIG_REGISTRY
 
 from fairseq_electra import recipes
+from fairseq_electra.__main__ import main
 from fairseq_electra.models.electra_config import ElectraConfig
 from fairseq_electra.recipes import PAPER, SIZES, Machine, find_recipe, fit_batch, read_option
-from fairseq_electra.runs import print_recipe
 from tiny import ROOT, make_dictionary
 
 CPU = Machine(gpus=0, has_bf16=False, gpu_mb=0, cores=2)
@@ -71,7 +71,7 @@ def read_command(text: str) -> dict:
 
 
 def print_command(capsys, *words) -> dict:
-    print_recipe.main(list(map(str, words)))
+    main(["recipe", *map(str, words)])
     return read_command(capsys.readouterr().out)
 
 
@@ -232,12 +232,12 @@ def test_fine_tuning_on_tags(tmp_path, capsys, tag, best):
         (["small", "--finetune", "answers", "--data", "nowhere"], "no train.json in nowhere: make"),
         (["small", "--finetune", "tags", "--data", ".", "--checkpoint", "x"], "no checkpoint x"),
         (["small", "--", "--max-update", "1e3"], "--max-update must be a whole number"),
-        (["small", "--", "--max-update"], "--max-update must be a whole number from 1 on, not ''"),
+        (["small", "--", "--max-update"], "--max-update must be a whole number, 1 or more, not ''"),
     ],
 )
 def test_what_does_not_fit_is_named(capsys, words, message):
     with pytest.raises(SystemExit) as refused:
-        print_recipe.main(words)
+        main(["recipe", *words])
     assert message in f"{refused.value.code} {capsys.readouterr().err}"
 
 

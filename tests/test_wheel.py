@@ -64,6 +64,18 @@ def test_what_is_in_it(wheel):
     assert any(name.endswith("LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "scripts/")) for name in names)
     assert "License" in text and "# fairseq_electra" in text
+    plots = [line for line in text.splitlines() if line.startswith("Requires-Dist: matplotlib")]
+    assert plots and all("extra ==" in line for line in plots)
+
+
+@pytest.mark.campaign
+@pytest.mark.skipif(not shutil.which("twine"), reason="needs twine on the path")
+def test_an_index_would_take_both(wheel):
+    source = wheel.parent / "source"
+    build = f"from setuptools import build_meta; build_meta.build_sdist({str(wheel.parent)!r})"
+    call(sys.executable, "-c", build, cwd=source)
+    (sdist,) = wheel.parent.glob("*.tar.gz")
+    call("twine", "check", "--strict", wheel, sdist, cwd=wheel.parent)
 
 
 def prepare_data(command: Path, folder: Path) -> None:

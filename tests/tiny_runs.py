@@ -35,12 +35,12 @@ def launch(data, save_dir, options, workers=1) -> list:
     if workers == 1:
         return [start(*run_options(data, save_dir, *options))]
     sources = data if isinstance(data, list) else [data] * workers
-    spread = ("--distributed-world-size", workers)
-    spread += ("--distributed-init-method", f"tcp://127.0.0.1:{free_port()}")
-    spread += ("--distributed-no-spawn", "--distributed-backend", "gloo")
-    spread += ("--ddp-backend", "legacy_ddp")
+    distributed = ("--distributed-world-size", workers)
+    distributed += ("--distributed-init-method", f"tcp://127.0.0.1:{free_port()}")
+    distributed += ("--distributed-no-spawn", "--distributed-backend", "gloo")
+    distributed += ("--ddp-backend", "legacy_ddp")
     return [
-        start(*run_options(source, save_dir, *options), *spread, "--distributed-rank", rank)
+        start(*run_options(source, save_dir, *options), *distributed, "--distributed-rank", rank)
         for rank, source in enumerate(sources)
     ]
 

@@ -6,11 +6,13 @@ before its loading.
 """
 
 import logging
+import lzma
 import os
 import pickle
 import re
 import shutil
 import zipfile
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, NoReturn, Optional, Tuple
@@ -19,10 +21,12 @@ import torch
 from fairseq.file_io import PathManager
 
 from fairseq_electra.checkpoints.safe_loading import (
+    LOAD_ERRORS,
     RefusedCheckpointError,
     load_checkpoint,
     load_file,
 )
+from fairseq_electra.process.state import process_state
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +34,10 @@ LAST = "checkpoint_last.pt"
 # checkpoint_EPOCH_UPDATE, checkpointEPOCH, checkpoint_best, checkpoint.best_METRIC_VALUE
 OTHERS = r"checkpoint(?:_\d+_\d+|\d+|_best|\.best_.+)"
 PARTS = ("model", "extra_state", "optimizer_history")  # of a checkpoint that can be resumed
-UNREADABLE = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError)
+# What `zipfile` raises at a damaged one: a flipped bit may ask for any feature of the format.
+ZIP_ERRORS = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError)
+ZIP_ERRORS += (zlib.error, lzma.LZMAError)  # torch compresses nothing
 COPY_BYTES = 2**24
-found_whole = set()  # files as `identify` has them, which `load_whole` need not read once more
 
 
 class RecordingFile:
@@ -130,7 +135,7 @@ def find_damage(path: Path, parts=PARTS) -> Optional[str]:
     """
     damage = look_for_damage(path, parts)
     if damage is None:
-        found_whole.add(identify(path))
+        process_state.whole_files.add(identify(path))
     return damage
 
 
@@ -149,7 +154,7 @@ def look_for_damage(path: Path, parts) -> Optional[str]:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
         return find_foreign(path, parts) if broken is None else f"the checksum of {broken} is wrong"
-    except (*UNREADABLE, NotImplementedError) as error:  # a flipped bit may ask for any zip feature
+    except ZIP_ERRORS as error:
         return f"it cannot be read ({error})"
 
 
@@ -170,7 +175,7 @@ def load_whole(file, map_location="cpu", **options) -> Dict[str, Any]:
     """
     name = getattr(file, "name", file)
     if isinstance(name, (str, os.PathLike)) and Path(name).is_file():
-        known = identify(Path(name)) in found_whole
+        known = identify(Path(name)) in process_state.whole_files
         damage = None if known else find_damage(Path(name), parts=["model"])
         if damage is not None:
             raise ValueError(f"the checkpoint {name} is damaged: {damage}")
@@ -186,7 +191,7 @@ def find_foreign(path: Path, parts=PARTS) -> Optional[str]:
         return None  # said where it is loaded
     except pickle.UnpicklingError as error:
         return None if zipped else describe_unreadable(error)
-    except (*UNREADABLE, KeyError) as error:
+    except LOAD_ERRORS as error:
         return describe_unreadable(error)
     missing = [part for part in parts if not isinstance(content, dict) or part not in content]
     return f"it has no {' and no '.join(missing)}: not fairseq-train's" if missing else None

@@ -24,11 +24,13 @@ CLASS_NAMES = (
     r"but got (<class .+?>)",
 )
 # fairseq's own classes that compute no option with eval(), as those for speech and translation do.
-READ_MODELS = {"fairseq.models.roberta.model.RobertaModel"}
-READ_TASKS = {"masked_lm", "sentence_prediction", "sentence_ranking"}
-READ_CRITERIONS = READ_TASKS
-EVALUATED = "xformers_att_config"  # the one option of READ_MODELS that is
+HARMLESS_MODELS = {"fairseq.models.roberta.model.RobertaModel"}
+HARMLESS_TASKS = {"masked_lm", "sentence_prediction", "sentence_ranking"}
+HARMLESS_CRITERIONS = HARMLESS_TASKS
+EVALUATED = "xformers_att_config"  # the one option of these models that is
 NUMBERS = {np.dtype(code).str[1:]: np.dtype(code) for code in "?bBhHiIlLqQefd"}
+# What `load_file` raises at a file that is damaged or not torch's; KeyError: of what is in it, too.
+LOAD_ERRORS = (pickle.UnpicklingError, EOFError, KeyError, OSError, RuntimeError, ValueError)
 
 
 class RefusedCheckpointError(ValueError):
@@ -81,7 +83,7 @@ def load_file(file, map_location="cpu", **options) -> Any:
     raise RefusedCheckpointError(
         f"{path} was not loaded, and nothing in it was run: it asks for {name}, and a checkpoint "
         "of fairseq-train has only tensors and plain values. It may have been made to run code: "
-        "get the checkpoint anew from whoever trained it, as fairseq-train wrote it"
+        "get the checkpoint again from whoever trained it, as fairseq-train wrote it"
     )
 
 
@@ -155,10 +157,10 @@ def is_harmless(kind: str, name: Any) -> bool:
         return False
     if found.__module__.split(".")[0] != "fairseq":
         return True  # the user's own code, which a checkpoint cannot bring along
-    read = {"task": READ_TASKS, "criterion": READ_CRITERIONS}
+    harmless = {"task": HARMLESS_TASKS, "criterion": HARMLESS_CRITERIONS}
     if kind == "model":
-        return f"{found.__module__}.{found.__qualname__}" in READ_MODELS
-    return name in read[kind]
+        return f"{found.__module__}.{found.__qualname__}" in HARMLESS_MODELS
+    return name in harmless[kind]
 
 
 def list_options(value: Any) -> Iterator[Tuple[Any, Any]]:

@@ -32,8 +32,15 @@ REQUIRED = (  # fairseq fails without them, with today's torch and numpy or this
 MENDED = (  # it runs without them, but wrongly, or ends without saying why
     checkpoints.guard_checkpoints,
     checkpoints.write_checkpoints_whole,
-    checkpoints.check_checkpoints_first,
+    # each goes around those above it: first a save-dir is claimed, then a checkpoint is chosen
+    checkpoints.explain_misfits,
+    checkpoints.name_other_options,
+    checkpoints.tell_schedule,
+    checkpoints.keep_log_interval,
     checkpoints.keep_patience,
+    checkpoints.end_complete_runs,
+    checkpoints.check_checkpoints_first,
+    checkpoints.claim_save_dir,
     loading.check_data_files,
     loading.name_dictionary_files,
     loading.stop_loading_ahead,

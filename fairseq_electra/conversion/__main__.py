@@ -15,46 +15,9 @@ from pathlib import Path
 from typing import List, Optional
 
 import fairseq_electra
-from fairseq_electra.conversion.checkpoint_file import write_checkpoint
-from fairseq_electra.conversion.networks import Converted
-from fairseq_electra.conversion.writing import name_failure
-from fairseq_electra.data.tokenizer import Tokenizer
 from fairseq_electra.new_folder import new_folder
 
 NONE = "none"
-
-
-def write_model(
-    folder: Path, out_dir: Path, converted: Converted, tokenizer: Optional[Tokenizer]
-) -> List[str]:
-    """Write checkpoint.pt, dict.txt and the tokenizer; lines on what is in them."""
-    words = converted.dictionary.symbols[4:-1]
-    lines = "".join(f"{word} 1\n" for word in words)
-    with name_failure(folder):
-        if tokenizer is not None:
-            tokenizer.save(folder)
-        (folder / "dict.txt").write_text(lines, encoding="utf-8")
-    data = out_dir.resolve()
-    write_checkpoint(folder / "checkpoint.pt", converted.cfg, converted.tensors, data)
-    return [*converted.notes, describe_sizes(converted)]
-
-
-def describe_sizes(converted: Converted) -> str:
-    """The options with which fairseq-train builds the model."""
-    cfg = converted.cfg
-    sizes = (
-        *("encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim"),
-        *("encoder_attention_heads", "embedding_size", "generator_size", "max_positions"),
-        *("generator_layers", "generator_ffn_embed_dim", "generator_attention_heads"),
-    )
-    options = [
-        f"--{name.replace('_', '-')} {getattr(cfg, name)}"
-        for name in sizes
-        if getattr(cfg, name) is not None
-    ]
-    if cfg.untie_embeddings:
-        options.append("--untie-embeddings")
-    return f"sizes: --arch electra {' '.join(options)}"
 
 
 def run_export_hf(args: argparse.Namespace, folder: Path) -> List[str]:
@@ -64,6 +27,7 @@ def run_export_hf(args: argparse.Namespace, folder: Path) -> List[str]:
 
 
 def run_import_hf(args: argparse.Namespace, folder: Path) -> List[str]:
+    from fairseq_electra.conversion.fairseq_folder import write_model
     from fairseq_electra.conversion.hf_import import import_hf
 
     discriminator = None if str(args.discriminator) == NONE else args.discriminator
@@ -72,6 +36,7 @@ def run_import_hf(args: argparse.Namespace, folder: Path) -> List[str]:
 
 
 def run_import_tf(args: argparse.Namespace, folder: Path) -> List[str]:
+    from fairseq_electra.conversion.fairseq_folder import write_model
     from fairseq_electra.conversion.tf import TfTensors, import_tf
 
     variables = TfTensors(args.checkpoint)
@@ -80,6 +45,7 @@ def run_import_tf(args: argparse.Namespace, folder: Path) -> List[str]:
 
 
 def run_import_roberta(args: argparse.Namespace, folder: Path) -> List[str]:
+    from fairseq_electra.conversion.fairseq_folder import write_model
     from fairseq_electra.conversion.roberta import import_roberta
 
     converted = import_roberta(args.checkpoint, args.data, args.generator_size)
@@ -146,19 +112,23 @@ def convert(args: argparse.Namespace) -> List[str]:
             raise OSError(str(error).replace(str(folder), str(args.out_dir))) from error
 
 
-def main(argv: Optional[List[str]] = None) -> None:
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what TensorFlow says of the machine
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    try:
-        lines = convert(args)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"fairseq-electra {args.command}: {error}") from None
+    lines = convert(args)
     print("\n".join(lines))
     print(f"wrote {args.out_dir}")
 
 
-if __name__ == "__main__":
+def main(argv: Optional[List[str]] = None) -> None:
+    args = parse_args(argv)
     logging.disable(logging.ERROR)  # whatever is logged as an error is raised as well
     fairseq_electra.register()
+    try:
+        run(args)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"fairseq-electra {args.command}: {error}") from None
+
+
+if __name__ == "__main__":
     main()

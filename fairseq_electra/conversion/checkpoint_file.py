@@ -29,9 +29,9 @@ from fairseq_electra.models.electra_config import (
 )
 
 # Options of how a model computes, not of what it is.
-MEANS = ("_name", "attention", "precision", "compile", "checkpoint_activations")
-MEANS += ("weight_init", "mlm_updates")  # of weights that are there, of a training
-SIZES = [field.name for field in fields(ElectraConfig) if field.name not in MEANS]
+NOT_SIZES = ("_name", "attention", "precision", "compile", "checkpoint_activations")
+NOT_SIZES += ("weight_init", "mlm_updates")  # of weights that are there, of a training
+SIZES = [field.name for field in fields(ElectraConfig) if field.name not in NOT_SIZES]
 
 
 class Checkpoint(NamedTuple):
@@ -53,7 +53,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         checkpoint = find_parts(load_file(path, mmap=zipfile.is_zipfile(path)))
     except pickle.UnpicklingError:  # a file that is whole, of another protocol than fairseq-train's
         raise ValueError(
-            f"{path} is not a checkpoint of fairseq-train's: torch cannot read it"
+            f"{path} is not a checkpoint of fairseq-train: torch cannot read it"
         ) from None
     sections = all(isinstance(section, Mapping) for section in checkpoint)
     if not sections or not checkpoint.model:
@@ -103,13 +103,17 @@ def find_data(checkpoint: Checkpoint, path: Path, data: Optional[Path]) -> Path:
     return Path(named.split(":")[0])
 
 
-def make_cfg(cfg: ElectraConfig, data: Path) -> Dict[str, Any]:
-    """Every option of fairseq-train for pre-training this model, at its default otherwise."""
+def make_cfg(cfg: ElectraConfig, data: Path, **task) -> Dict[str, Any]:
+    """Every option of fairseq-train for pre-training this model, at its default otherwise.
+
+    `task`: options of --task electra that are not, such as `tokens_per_sample`.
+    """
     command = [str(data), "--task", "electra", "--criterion", "electra", "--arch", "electra"]
     command += ["--optimizer", "electra_adam", "--lr-scheduler", "electra_decay"]
     # without updates to make, the schedule cannot be set up
     command += ["--max-update", "1", "--total-num-update", "1"]
-    command += ["--tokens-per-sample", str(min(512, cfg.max_positions))]
+    for name, value in {"tokens_per_sample": min(512, cfg.max_positions), **task}.items():
+        command += ["--" + name.replace("_", "-"), str(value)]
     for size in SIZES:
         option, value = "--" + size.replace("_", "-"), getattr(cfg, size)
         if isinstance(value, bool):
@@ -124,12 +128,13 @@ def make_cfg(cfg: ElectraConfig, data: Path) -> Dict[str, Any]:
 
 
 def write_checkpoint(
-    path: Path, cfg: ElectraConfig, tensors: Dict[str, Tensor], data: Path
+    path: Path, cfg: ElectraConfig, tensors: Dict[str, Tensor], data: Path, **task
 ) -> None:
     """Write a checkpoint as fairseq-train does before its first update.
 
     Args:
         data: the data directory it names.
+        task: options of --task electra that are not at their default.
     """
     history = {
         "criterion_name": "ElectraCriterion",
@@ -139,7 +144,7 @@ def write_checkpoint(
     }
     state = {
         "args": None,
-        "cfg": make_cfg(cfg, data),
+        "cfg": make_cfg(cfg, data, **task),
         "model": tensors,
         "criterion": None,
         "optimizer_history": [history],

@@ -109,7 +109,7 @@ def check_fields(config: Dict[str, Any], path: Path) -> None:
             raise ValueError(f"{path}: {name}, here {error}") from None
     names = config.get("architectures", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{path}: architectures is no list of names")
+        raise ValueError(f"{path}: architectures is not a list of names")
 
 
 def open_weights(folder: Path) -> LazyTensors:

@@ -192,8 +192,8 @@ def choose_sizes(
         size = measure(variables, SCOPES[DISCRIMINATOR])
         if heads is None and size.hidden % HEAD_WIDTH != 0:
             raise ValueError(
-                f"the discriminator's hidden size is {size.hidden}, no multiple of {HEAD_WIDTH}: "
-                "say how many heads it has with --heads"
+                f"the discriminator's hidden size is {size.hidden}, not a multiple of "
+                f"{HEAD_WIDTH}: say how many heads it has with --heads"
             )
         cfg = ElectraConfig(
             encoder_layers=size.layers,

@@ -53,7 +53,7 @@ def check_weights(cfg: ElectraCriterionConfig) -> None:
     """Raise ValueError, naming the option, for weights with which nothing sensible is learned."""
     for option, weight in (("--gen-weight", cfg.gen_weight), ("--disc-weight", cfg.disc_weight)):
         if not 0 <= weight < math.inf:
-            raise ValueError(f"{option} must be a number from 0, not {weight}")
+            raise ValueError(f"{option} must be a number, 0 or more, not {weight}")
     if cfg.gen_weight == cfg.disc_weight == 0:
         raise ValueError("--gen-weight and --disc-weight are both 0: nothing would be learned")
 
@@ -73,9 +73,9 @@ class ElectraCriterion(FairseqCriterion):
     fairseq divides an update's summed gradients by one summed sample size, but there are two means.
     The sample size is the number of tokens, in units of `UNIT`, and a batch's loss is that number
     times its weighted means. So the discriminator's mean is that of the whole update however it is
-    spread over workers and batches; the generator's is too where each batch has the same share of
-    picked positions, as with blocks of equal length, and otherwise weighs each batch's mean by its
-    tokens.
+    distributed over workers and batches; the generator's is too where each batch has the same share
+    of picked positions, as with blocks of equal length, and otherwise weighs each batch's mean by
+    its tokens.
     """
 
     metric_names = ("loss", "disc_loss", "gen_loss", *HITS, *JUDGED, *FEATURES)

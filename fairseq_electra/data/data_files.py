@@ -7,18 +7,18 @@ word, or an error that names no file; `compat/loading/` calls `check_data` befor
 import struct
 import zlib
 from pathlib import Path
-from typing import Dict, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
 import numpy as np
 from fairseq.data import indexed_dataset
+
+from fairseq_electra.process.state import process_state
 
 MAGIC = b"MMIDIDX\x00\x00"  # of `--dataset-impl mmap`, which fairseq-preprocess writes
 LEGACY = (b"TNTIDX\x00\x00", b"HUFFIDX\x00")  # older formats and huffman; not looked into
 HEADER = struct.Struct("<9sQBQ")  # magic, version, code of the ids' type, number of entries
 CHUNK = 1 << 24  # ids that are looked at together
 MEND = "copy the folder again from where it was made, or make it again"
-# CRC-32 of .idx and .bin together, by the path of each split that was checked
-checksums: Dict[Path, int] = {}
 
 
 class Index(NamedTuple):
@@ -51,7 +51,8 @@ def check_data(path: str, dictionary=None) -> None:
     index = read_index(idx)
     check_places(index, idx, data)
     if dictionary is not None and np.issubdtype(index.dtype, np.integer):
-        checksums[Path(path).resolve()] = check_ids(index, data, len(dictionary))
+        checksum = check_ids(index, data, len(dictionary))
+        process_state.split_checksums[Path(path).resolve()] = checksum
         check_end(index, data, getattr(dictionary, "bos_index", None))
 
 

@@ -12,7 +12,7 @@ from typing import Dict, List, Optional
 import torch
 from fairseq.distributed import utils as distributed_utils
 
-from fairseq_electra.data.data_files import checksums
+from fairseq_electra.process.state import process_state
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ def note_data(known: Dict[int, int], shard: int, path: Path) -> None:
     Raises:
         ValueError: if another worker has loaded other data.
     """
-    checksum = checksums.get(path.resolve())
+    checksum = process_state.split_checksums.get(path.resolve())
     check_same_on_workers(checksum, path)
     if checksum is not None:
         warn_of_other(known.get(shard, checksum), checksum, path)

@@ -7,7 +7,12 @@ import json
 from pathlib import Path
 from typing import Any, Dict, List, NamedTuple
 
-KINDS: Dict[type, str] = {list: "list", str: "string", int: "whole number", bool: "true or false"}
+KINDS: Dict[type, str] = {
+    list: "a list",
+    str: "a string",
+    int: "a whole number",
+    bool: "true or false",
+}
 
 
 class Answer(NamedTuple):
@@ -98,7 +103,7 @@ def get(parent: Any, key: str, kind: type, place: str) -> Any:
     if not isinstance(parent, dict) or key not in parent:
         raise ValueError(f"{place} has no {key!r}")
     if not isinstance(parent[key], kind):
-        raise ValueError(f"{key!r} of {place} is no {KINDS[kind]}")
+        raise ValueError(f"{key!r} of {place} is not {KINDS[kind]}")
     if kind is str and any("\ud800" <= char <= "\udfff" for char in parent[key]):
         raise ValueError(f"{key!r} of {place} has half a character (a lone surrogate)")
     return parent[key]

@@ -58,6 +58,14 @@ class Tokenizer(ABC):
         White space belongs to no piece. A character that became several pieces belongs to each.
         """
 
+    @abstractmethod
+    def begins_word(self, piece: str) -> bool:
+        """Whether an ordinary piece stands at the beginning of a word."""
+
+    @abstractmethod
+    def spell(self, piece: str) -> str:
+        """An ordinary piece as it follows on a word in text, its space before it if it has one."""
+
     def encode_lines(self, lines: Sequence[str]) -> List[List[str]]:
         """Pieces of each line, [] for a blank one."""
         names = self.names
@@ -109,6 +117,12 @@ class SentencePieceTokenizer(Tokenizer):
 
     def join_words(self, pieces: List[str]) -> str:
         return "".join(pieces).replace(WORD_START, " ").strip()
+
+    def begins_word(self, piece: str) -> bool:
+        return piece.startswith(WORD_START)
+
+    def spell(self, piece: str) -> str:
+        return piece.replace(WORD_START, " ")
 
     def encode_with_spans(self, text: str) -> Tuple[List[str], List[Span]]:
         words = [word.span() for word in re.finditer(r"\S+", text)]
@@ -163,6 +177,12 @@ class WordPieceTokenizer(Tokenizer):
 
     def join_words(self, pieces: List[str]) -> str:
         return self.decoder.decode(pieces)
+
+    def begins_word(self, piece: str) -> bool:
+        return not piece.startswith("##")
+
+    def spell(self, piece: str) -> str:
+        return self.decoder.decode(["a", piece])[1:]
 
     def encode_with_spans(self, text: str) -> Tuple[List[str], List[Span]]:
         encoding = self.model.encode(text)

@@ -3,14 +3,17 @@
 loading.py         a checkpoint, a folder, a packaged name -> Electra
 electra.py         Electra: what can be asked, each answered by one of:
   texts.py           text <-> tokens, windows of long texts, batches of like length
+  words.py           pieces -> words       masks.py           `<mask>` in a text, what fills it
   replaced.py        which words do not belong; what fits in their place; masks filled
   scores.py          one number for a sentence; pairs; zero-shot labels
   embeddings.py      sentences as vectors, their similarity
   predictions.py     what fine-tuned heads say: labels, tags, answers
   generation.py      text from a prompt        summaries.py    sentences that stand for a text
-  explanations.py    why a head says so, as numbers and as a page
+  explanations.py    why a head says so, as numbers and as a page; explained_logits.py: what is
+                     explained, explanation_page.py: how it is shown
 commands.py        the same from the shell, line by line
 finetuned_model.py and predict_*.py: files of a task in, files out
+predict.py, tag.py, answer.py: the commands of predict_*.py
 """
 
 from pathlib import Path

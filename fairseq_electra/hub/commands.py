@@ -4,7 +4,7 @@ In: a command's name, a model, lines of a file or of standard input. Out: JSON, 
 in its order. A line that has no answer is named on standard error with its number, the others are
 answered, and the exit status is 1. However long the input is, CHUNK lines are in memory.
 
-`tag --conll` and `answer FILE.json` are predict_tags.py and predict_answers.py.
+`tag --conll` and `answer FILE.json` (or --squad) are tag.py and answer.py.
 """
 
 import argparse
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, NamedTuple, Tuple
 
 CHUNK = 256  # lines that are answered together, sorted by length
-HUB = "fairseq_electra.hub"
 SAMPLE = "The cat sat on the mat."
 
 
@@ -231,7 +230,7 @@ COMMANDS: Dict[str, Ask] = {
         (number("--top-k", 1, "labels for a text"),),
     ),
     "tag": Ask(
-        "entities of a text by a fine-tuned head; --conll: tags of words, one a line",
+        "entities of a text by a fine-tuned head; --conll: of a CoNLL file",
         "tag runs/tags text.txt",
         TEXT,
         together("tag"),
@@ -264,33 +263,34 @@ PAIRED = {
     "score": compare_pairs,
     "explain": one_by_one("explain"),
 }
-# what a command does by other means: the module, and how that is said
-HANDED_OVER = {
-    "tag": ("predict_tags", "--conll: FILE has a word a line; more by --conll --help"),
-    "answer": ("predict_answers", "FILE.json is SQuAD's; more by FILE.json --help"),
-}
+# for files of a task, by that option: modules with `parse_args` and `run` of their own
+FILE_OPTIONS = {"tag": "--conll", "answer": "--squad"}
 
 
 # --- the command line
 
 
-def hands_over(name: str, arguments: List[str]) -> bool:
+def is_of_file(name: str, arguments: List[str]) -> bool:
     """Whether a file of a task is given, not lines."""
-    is_squad = name == "answer" and any(each.endswith(".json") for each in arguments)
-    return is_squad or (name == "tag" and "--conll" in arguments)
+    is_squad = any(each.endswith(".json") or each.startswith("--out") for each in arguments)
+    return FILE_OPTIONS.get(name) in arguments or (name == "answer" and is_squad)
 
 
 def parse_args(argv: List[str]) -> argparse.Namespace:
     """The arguments of a command, whose name is the first."""
     name, *arguments = argv
-    if hands_over(name, arguments):
-        rest = [each for each in arguments if each != "--conll"]
-        return argparse.Namespace(command=name, handed_over=rest)
+    if is_of_file(name, arguments):
+        module = importlib.import_module(f"fairseq_electra.hub.{name}")
+        args = module.parse_args([each for each in arguments if each != FILE_OPTIONS[name]])
+        args.run = module.run
+        return args
     ask = COMMANDS[name]
-    notes = "" if name not in HANDED_OVER else f"\n\n{HANDED_OVER[name][1]}"
+    about = f"{ask.does}\n\nA line in is {ask.reader.form}, a line out is JSON."
+    if name in FILE_OPTIONS:
+        about += f"\n{FILE_OPTIONS[name]}: see {FILE_OPTIONS[name]} --help."
     parser = argparse.ArgumentParser(
         prog=f"fairseq-electra {name}",
-        description=f"{ask.does}\n\nA line in is {ask.reader.form}, a line out is JSON.{notes}",
+        description=about,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("model", metavar="MODEL", help="a checkpoint, its folder, or a known name")
@@ -313,32 +313,22 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="if its data has moved")
     args = parser.parse_args(arguments)
-    args.command = name
+    args.command, args.run = name, answer_input
     return args
 
 
 def run(args: argparse.Namespace) -> None:
+    """Answer all lines, or what a file of a task asks."""
+    args.run(args)
+
+
+def answer_input(args: argparse.Namespace) -> None:
     """Answer all lines.
 
     Raises:
         ValueError, OSError: for what the user can mend before the first line is read.
-        SystemExit: if some lines had no answer, or by Ctrl-C.
+        SystemExit: if some lines had no answer.
     """
-    try:
-        import fairseq_electra
-
-        fairseq_electra.register()
-        if hasattr(args, "handed_over"):
-            module = HANDED_OVER[args.command][0]
-            importlib.import_module(f"{HUB}.{module}").main(args.handed_over)
-        else:
-            answer_input(args)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None  # as a shell has it, without a word
-
-
-def answer_input(args: argparse.Namespace) -> None:
-    """`run` without what is handed over."""
     from fairseq_electra import hub
 
     with open_input(args.file) as lines, choose_writer(args) as write:
@@ -351,14 +341,6 @@ def answer_input(args: argparse.Namespace) -> None:
 def open_input(path) -> BinaryIO:
     """The lines as bytes: where one is not UTF-8 the others still are."""
     return sys.stdin.buffer if path is None else path.open("rb")
-
-
-def main(argv: List[str]) -> None:
-    args = parse_args(argv)
-    try:
-        run(args)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"fairseq-electra {args.command}: {error}") from None
 
 
 # --- from line to line

@@ -5,6 +5,7 @@ of any length, which gives an iterator. Long texts are read in windows. The answ
 what else is in a batch.
 """
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_electra.data.tokenizer import Tokenizer
+from fairseq_electra.hub.masks import Pieces, list_pieces
 from fairseq_electra.hub.texts import (
     Text,
     join_windows,
@@ -41,7 +43,6 @@ class Electra(nn.Module):
         self._tokenizer = tokenizer
         self.checkpoint = checkpoint
         self.dictionary = task.source_dictionary
-        self.means: Dict[Any, Tensor] = {}  # what embeddings.py centres by
 
     @property
     def model(self) -> ElectraModel:
@@ -72,6 +73,11 @@ class Electra(nn.Module):
     def heads(self) -> List[str]:
         """Names of the heads that fine-tuning has added."""
         return list(self.model.classification_heads)
+
+    @cached_property
+    def pieces(self) -> Pieces:
+        """How the dictionary's entries are spelled, and which can fill a mask."""
+        return list_pieces(self)
 
     def extra_repr(self) -> str:
         return self.describe()
@@ -199,13 +205,30 @@ class Electra(nn.Module):
             logits = model.generator(tokens, None, padding_mask, picked, model.embeddings)
         return logits.float()
 
+    @torch.inference_mode()
+    def layer_features(self, tokens: Tensor, layer: int) -> Tensor:
+        """Features (B, T, C) in float32 of single sentences in one layer, 0 for the embeddings.
+
+        The layers above it are not computed.
+        """
+        model = self.model
+        padding_mask = tokens.eq(self.dictionary.pad())
+        with model.autocast(tokens.device):
+            features = model.encoder(model.embeddings(tokens), padding_mask, depth=layer)
+        return features.float()
+
     def each_piece(
-        self, texts: Iterable[Text], compute: Callable[[Tensor], Tensor], batch_size: int = BATCH
+        self,
+        texts: Iterable[Text],
+        compute: Callable[[Tensor], Tensor],
+        batch_size: int = BATCH,
+        keep: Callable[[Tensor], Tensor] = lambda rows: rows,
     ) -> Iterator[Tensor]:
         """What `compute` makes of each piece of each text: tensors (P, ...) on the CPU.
 
         Args:
             compute: tokens (B, T), padded -> (B, T, ...).
+            keep: what is kept of a text's (P, ...), if not all.
         """
         bos, eos = self.dictionary.bos(), self.dictionary.eos()
 
@@ -220,7 +243,7 @@ class Electra(nn.Module):
             for window, row in zip(windows, rows, strict=True):
                 own[window.text][0].append(window)
                 own[window.text][1].append(row)
-            return [join_windows(*parts) for parts in own]
+            return [keep(join_windows(*parts)) for parts in own]
 
         def run_windows(batch) -> List[Tensor]:
             computed = compute(self.pad([window.tokens for window in batch])).cpu()
@@ -254,6 +277,7 @@ class Electra(nn.Module):
         Returns:
             As `replaced`, of the suspicious words alone, each with `"suggestions"`: a list of
             `{"word", "score"}`, best first; scores sum to 1 over all words that were considered.
+            Words with characters that the vocabulary lacks are left out.
 
         Raises:
             ValueError: if the model lacks one of both networks.
@@ -327,7 +351,8 @@ class Electra(nn.Module):
             steps: rounds; in each the worst pieces are masked and filled again.
             temperature: of the samples; 0 takes the best piece.
             seed: for the same text again.
-            show_rejected: return `{"text", "rejected"}` with what each round masked again.
+            show_rejected: return `{"text", "rejected"}` with the pieces that each round masked
+                again, a list of `{"word", "score"}` a round.
 
         Raises:
             ValueError: if the model lacks one of both networks, or it would be too long.
@@ -346,17 +371,22 @@ class Electra(nn.Module):
         normalize_embeddings: bool = False,
         convert_to_tensor: bool = False,
         layer: Optional[int] = None,
-        center: bool = False,
     ) -> Any:
         """A vector for each sentence: the mean of its pieces' features in one layer.
 
+        A text of any length is read whole, in windows; one without pieces, such as "", gets zeros,
+        whose cosine with anything is 0.
+
         Args:
-            show_progress_bar: default: if the log is at INFO.
-            layer: 0, the embeddings, to the last; -1 is the last (default: embeddings.py says).
-            center: subtract the mean over `sentences`, in which most of all similarity lies.
+            sentences: also any iterable; what it yields is not kept.
+            show_progress_bar: default: if the log is at INFO or lower.
+            normalize_embeddings: give vectors the length 1.
+            convert_to_tensor: return a tensor, on the model's device.
+            layer: 0, the embeddings, to the last; -1 is the last (default: the middle one, in which
+                cosines mean most; figures: embeddings.py). Those above it are not computed.
 
         Returns:
-            An array (C,) for a str, otherwise (N, C); tensors if `convert_to_tensor`.
+            In float32 an array (C,) for a str, otherwise (N, C); tensors if `convert_to_tensor`.
 
         Raises:
             ValueError: if there is no such layer.
@@ -365,17 +395,25 @@ class Electra(nn.Module):
 
         return embed(
             *(self, sentences, batch_size, show_progress_bar, normalize_embeddings),
-            *(convert_to_tensor, layer, center),
+            *(convert_to_tensor, layer),
         )
 
     def similarity(self, a, b) -> Tensor:
-        """Cosines (n, m) of embeddings a (n, C) and b (m, C)."""
+        """Cosines (n, m) of embeddings a (n, C) and b (m, C), arrays or tensors, on a's device.
+
+        Raises:
+            ValueError: if they are not of one size.
+        """
         from fairseq_electra.hub.embeddings import similarity
 
         return similarity(a, b)
 
     def similarity_pairwise(self, a, b) -> Tensor:
-        """Cosines (n,) of embeddings a (n, C) and b (n, C), row by row."""
+        """Cosines (n,) of embeddings a (n, C) and b (n, C), row by row, as `similarity`.
+
+        Raises:
+            ValueError: if they are not of one size, or not as many.
+        """
         from fairseq_electra.hub.embeddings import similarity_pairwise
 
         return similarity_pairwise(a, b)
@@ -433,14 +471,21 @@ class Electra(nn.Module):
 
         return answer(self, question, context, top_k)
 
-    def explain(self, text: str, head: Optional[str] = None, **options) -> Any:
-        """Why: each token's probability of being replaced, and what it adds to a head's prediction.
+    def explain(
+        self, text: Union[str, Tuple[str, str]], head: Optional[str] = None, **options
+    ) -> Any:
+        """Why: what each token adds to a head's prediction, or to a word's looking replaced.
+
+        Args:
+            text: with a head of sentences, also a pair.
+            options: `label`, `word`, `steps`: see `explain` in explanations.py.
 
         Returns:
-            An Explanation: numbers, and `html()`, a page without scripts. See explanations.py.
+            An Explanation: numbers, among them each token's probability of being replaced; as a
+            str a table, as `html()` a page without scripts. See explanations.py.
 
         Raises:
-            ValueError: if there is no such head.
+            ValueError: if there is no such head, label or word, or the text is too long for it.
             ImportError: with what to install, if captum is missing.
         """
         from fairseq_electra.hub.explanations import explain

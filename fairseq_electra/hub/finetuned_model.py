@@ -14,8 +14,8 @@ import fairseq_electra  # noqa: F401 (registers tasks and models)
 from fairseq_electra.checkpoints.files import find_damage
 from fairseq_electra.checkpoints.safe_loading import RefusedCheckpointError
 
-# of a configuration that is not fairseq's, or another version's
-UNREADABLE = (
+# What fairseq raises at a configuration that is not its own, or another version's
+CONFIG_ERRORS = (
     pickle.UnpicklingError,
     RuntimeError,
     EOFError,
@@ -71,7 +71,7 @@ def read_state(path: Path, data: Optional[Path]) -> Dict[str, Any]:
         str(state["cfg"]["task"]["_name"])
     except RefusedCheckpointError:
         raise
-    except UNREADABLE:
+    except CONFIG_ERRORS:
         raise ValueError(f"{path} is not a checkpoint of fairseq-train") from None
     return state
 
@@ -89,7 +89,7 @@ def build(path: Path, state: Dict[str, Any], folder: Path) -> Tuple:
     except ValueError as error:
         reason = " ".join(str(error).split())  # omegaconf's have several lines
         raise ValueError(f"{path} with {folder}: {reason}") from None
-    except UNREADABLE as error:
+    except CONFIG_ERRORS as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"{path} does not fit this version's model: {reason}") from None
     return model.eval(), task

@@ -1,13 +1,10 @@
-"""Answers the questions of a SQuAD file with a model fine-tuned by scripts/finetune_squad.sh.
+"""A checkpoint of electra_answers and a SQuAD file -> JSON of its answers, and their metrics.
 
-In: its checkpoint and the JSON. Out: {id: text}, for version 2.0 also {id: probability of no
-answer}, as the official scripts take them; and their metrics, if the file has answers.
+answer.py is the command.
 """
 
 import argparse
 import json
-import sys
-from pathlib import Path
 from typing import Any, Dict, List, Optional
 
 import torch
@@ -16,9 +13,6 @@ from fairseq_electra.answers.decode import Prediction, predict_answers
 from fairseq_electra.answers.metrics import evaluate
 from fairseq_electra.data.squad import Squad, read_squad
 from fairseq_electra.hub.finetuned_model import load_finetuned
-
-MAX_ANSWER_LENGTH = 30  # pieces (authors' code)
-N_BEST = 20
 
 
 def choose_texts(predictions: Dict[str, Prediction], threshold: Optional[float]) -> Dict[str, str]:
@@ -52,7 +46,7 @@ def describe_metrics(metrics: Dict[str, float]) -> str:
     return "\n".join(lines)
 
 
-def answer_file(args: argparse.Namespace) -> None:
+def answer_file(args: argparse.Namespace, n_best: int) -> None:
     """Predict, write, report.
 
     Raises:
@@ -66,7 +60,7 @@ def answer_file(args: argparse.Namespace) -> None:
     model, task = load_finetuned(args.checkpoint, "electra_answers", args.data)
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     dataset = task.make_dataset(squad, args.input, to_learn=False)
-    predictions = predict_answers(model, dataset, args.max_answer_length, N_BEST)
+    predictions = predict_answers(model, dataset, args.max_answer_length, n_best)
     texts = choose_texts(predictions, args.na_threshold)
     na_probs = {name: prediction.na_prob for name, prediction in predictions.items()}
     outputs = ((args.out, texts), (args.na_probs, na_probs), (args.nbest, list_nbest(predictions)))
@@ -84,42 +78,3 @@ def check_version(args: argparse.Namespace, squad: Squad) -> None:
         if getattr(args, name) is not None and not squad.has_impossible:
             option = "--" + name.replace("_", "-")
             raise ValueError(f"{option}: {args.input} has no 'is_impossible', it is SQuAD 1.1")
-
-
-def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    parser.add_argument("input", type=Path, metavar="DATA.json", help="SQuAD 1.1 or 2.0")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="for {id: text}")
-    parser.add_argument(
-        "--na-probs", type=Path, metavar="FILE", help="for {id: probability of no answer}; 2.0"
-    )
-    parser.add_argument(
-        "--na-threshold",
-        type=float,
-        metavar="P",
-        help='write "" where no answer is more probable; 2.0 (default: never)',
-    )
-    parser.add_argument(
-        "--nbest", type=Path, metavar="FILE", help=f"for the {N_BEST} best texts of each question"
-    )
-    parser.add_argument(
-        "--max-answer-length",
-        type=int,
-        default=MAX_ANSWER_LENGTH,
-        metavar="N",
-        help="most pieces in an answer (default: %(default)s)",
-    )
-    parser.add_argument("--data", type=Path, metavar="SQUAD_BIN", help="if it has moved")
-    return parser.parse_args(argv)
-
-
-def main(argv: Optional[List[str]] = None) -> None:
-    args = parse_args(argv)
-    sys.stdout.reconfigure(errors="replace")  # an id may hold what the terminal cannot show
-    try:
-        answer_file(args)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"fairseq-electra answer: {error}") from None

@@ -1,12 +1,11 @@
-"""Predict with a fine-tuned checkpoint: a class or a number for each text, in the file's order.
+"""A checkpoint of fairseq's sentence_prediction (ELECTRA or RoBERTa) -> what it says of a split.
 
-In: a checkpoint of fairseq's sentence_prediction (ELECTRA or RoBERTa), a folder made by
-prepare_task.sh, a split. Out: lines on stdout.
+In: the checkpoint, a folder made by prepare_task.sh. Out: logits, classes or numbers, in the file's
+order.
 """
 
-import argparse
 from pathlib import Path
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple
 
 import torch
 from fairseq import utils
@@ -61,16 +60,3 @@ def predict(predictor: Predictor, split: str) -> List[str]:
         return [f"{value:.6f}" for value in logits[:, 0].tolist()]
     dictionary = predictor.task.label_dictionary
     return [dictionary[dictionary.nspecial + number] for number in logits.argmax(1).tolist()]
-
-
-def main(argv: Optional[List[str]] = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("checkpoint", type=Path, help="of scripts/finetune.sh")
-    parser.add_argument("task_bin", type=Path, help="of fairseq-electra prepare-task")
-    parser.add_argument("split", nargs="?", default="valid", help="default: %(default)s")
-    args = parser.parse_args(argv)
-    try:
-        for line in predict(load_predictor(args.checkpoint, args.task_bin), args.split):
-            print(line)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"fairseq-electra predict: {error}") from None

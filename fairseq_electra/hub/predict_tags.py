@@ -1,13 +1,12 @@
-"""Tags the words of a CoNLL file with a model fine-tuned by scripts/finetune_tagging.sh.
+"""A checkpoint of electra_tagging and a CoNLL file -> its lines with the predicted tags, a report.
 
-In: its checkpoint and a file with a word a line. Out: the same lines with the predicted tag as an
-additional last column, which conlleval reads; and, if the file has tags, seqeval's report.
+tag.py is the command.
 """
 
 import argparse
 import sys
 from pathlib import Path
-from typing import List, Optional
+from typing import List
 
 import torch
 
@@ -23,7 +22,6 @@ from fairseq_electra.hub.finetuned_model import load_finetuned
 from fairseq_electra.tasks.electra_tagging import HEAD
 
 BATCH = 32  # examples
-NONE = "none"
 
 
 def predict(model, dataset: TaggingDataset, labels: List[str]) -> List[List[str]]:
@@ -49,8 +47,8 @@ def check_gold(sentences: List[Sentence], labels: List[str], path: Path) -> None
         for tag, line in zip(sentence.tags, sentence.lines):
             if not are_entity_tags([tag]):
                 raise ValueError(
-                    f"{path}, line {line}: {tag!r} is no tag like the model's ({labels[0]}, ...): "
-                    f"name their column with --tag-column, or say --tag-column {NONE}"
+                    f"{path}, line {line}: {tag!r} is not a tag like the model's ({labels[0]}, "
+                    "...): name their column with --tag-column, or say --tag-column none"
                 )
 
 
@@ -111,42 +109,3 @@ def tag_file(args: argparse.Namespace) -> None:
         gold = [sentence.tags for sentence in sentences]
         print(report(gold, predicted, are_entity_tags(task.labels)), file=notes)
     print(describe_dataset(dataset, sentences), file=notes)
-
-
-def parse_column(text: str) -> Optional[int]:
-    """A number of a column, or None."""
-    if text == NONE:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text} is neither a number nor {NONE}") from None
-
-
-def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
-    parser.add_argument("input", type=Path, metavar="INPUT", help="a word a line, UTF-8")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="default: stdout")
-    parser.add_argument("--data", type=Path, metavar="TAG_BIN", help="if it has moved")
-    parser.add_argument(
-        "--word-column", type=int, default=0, metavar="N", help="from 0 (default: the first)"
-    )
-    parser.add_argument(
-        "--tag-column",
-        type=parse_column,
-        default=-1,
-        metavar="N",
-        help=f"of the right tags, to compare with (default: the last), or {NONE}",
-    )
-    return parser.parse_args(argv)
-
-
-def main(argv: Optional[List[str]] = None) -> None:
-    args = parse_args(argv)
-    try:
-        tag_file(args)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"fairseq-electra tag: {error}") from None

@@ -30,7 +30,7 @@ from fairseq_electra.data.answer_dataset import AnswerDataset
 from fairseq_electra.data.answer_windows import WindowSizes
 from fairseq_electra.data.squad import Question, Squad
 from fairseq_electra.data.tokenizer import Span
-from fairseq_electra.hub.predict_answers import MAX_ANSWER_LENGTH, N_BEST
+from fairseq_electra.hub.answer import MAX_ANSWER_LENGTH, N_BEST
 from fairseq_electra.hub.text_words import find_words
 from fairseq_electra.hub.texts import check_text, run_sorted
 from fairseq_electra.tasks.electra_tagging import HEAD as TAGGING_HEAD

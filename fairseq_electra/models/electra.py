@@ -5,6 +5,7 @@ criterion makes losses and metrics. On tasks that do not pre-train (fairseq's se
 the model is the discriminator's encoder with classification heads, and no generator is built.
 """
 
+import logging
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Callable, Dict, NamedTuple, Optional, Tuple
@@ -22,7 +23,7 @@ from fairseq_electra.models.electra_config import (
     fill_defaults,
     generator_encoder_size,
 )
-from fairseq_electra.modules.compiling import compile_step, keep_gradients, warn_once
+from fairseq_electra.modules.compiling import compile_step, keep_gradients
 from fairseq_electra.modules.corruption import (
     corrupt_tokens,
     label_replaced,
@@ -41,7 +42,10 @@ from fairseq_electra.modules.heads import ClassificationHead, DiscriminatorHead,
 from fairseq_electra.modules.local_start import start_local
 from fairseq_electra.modules.token_types import mark_second_sentence
 from fairseq_electra.optim.layerwise import mark_depths
+from fairseq_electra.process.state import warn_once
 from fairseq_electra.recipes import SIZES, Size
+
+logger = logging.getLogger(__name__)
 
 
 def mixed_obstacle(device: torch.device, mixed: bool, dtype: torch.dtype) -> Optional[str]:
@@ -179,7 +183,7 @@ class ElectraModel(BaseFairseqModel):
         check_config(cfg)
         pretrain = getattr(task, "trains_generator", False)
         if not pretrain and str(getattr(cfg, "compile", "none")) != "none":
-            warn_once("--compile is for pre-training alone: this model is not compiled")
+            warn_once(logger, "--compile is for pre-training alone: this model is not compiled")
         return cls(cfg, task.source_dictionary, pretrain)
 
     @classmethod
@@ -254,7 +258,7 @@ class ElectraModel(BaseFairseqModel):
             )
         obstacle = mixed_obstacle(device, mixed, dtype)
         if obstacle is not None:
-            warn_once(obstacle)
+            warn_once(logger, obstacle)
         return torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext()
 
     def pretrain(

@@ -139,14 +139,14 @@ def check_config(cfg: ElectraConfig) -> None:
             raise ValueError(f"{_option(name)} must be from 0 to below 1, not {_show(value)}")
     if not (type(cfg.mlm_updates) is int and cfg.mlm_updates >= 0):
         raise ValueError(
-            f"--mlm-updates must be a whole number from 0 on, not {_show(cfg.mlm_updates)}"
+            f"--mlm-updates must be a whole number, 0 or more, not {_show(cfg.mlm_updates)}"
         )
     if not (_is_number(cfg.temperature) and 0 < cfg.temperature < math.inf):
         raise ValueError(f"--temperature must be a number above 0, not {_show(cfg.temperature)}")
     if not (_is_number(cfg.generator_size) and 0 < cfg.generator_size <= LARGEST_GENERATOR):
         raise ValueError(
-            f"--generator-size {_show(cfg.generator_size)} is no share of --encoder-embed-dim: it "
-            f"must be above 0 and at most {LARGEST_GENERATOR:g}, usually 0.25"
+            f"--generator-size {_show(cfg.generator_size)} is not a share of --encoder-embed-dim: "
+            f"it must be above 0 and at most {LARGEST_GENERATOR:g}, usually 0.25"
         )
 
 

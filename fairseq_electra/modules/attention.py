@@ -59,7 +59,7 @@ class SelfAttention(nn.Module):
         self.attend = fused_attention if impl == "fused" else reference_attention
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
-        qkv = layout.spread(self.qkv_proj(x)).unflatten(2, (3, self.heads, -1))
+        qkv = layout.pad(self.qkv_proj(x)).unflatten(2, (3, self.heads, -1))
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each (B, H, T, W)
         x = self.attend(q, k, v, layout.attended, self.dropout if self.training else 0.0)
-        return self.out_proj(layout.collect(x.transpose(1, 2)))
+        return self.out_proj(layout.unpad(x.transpose(1, 2)))

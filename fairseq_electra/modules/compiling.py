@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_map_only
 
+from fairseq_electra.process.state import warn_once
+
 logger = logging.getLogger(__name__)
 
 COMPILE_MODES = ("none", "default", "reduce-overhead", "max-autotune")
@@ -41,11 +43,6 @@ def compile_obstacle(mode: str, device: torch.device) -> Optional[str]:
     return None
 
 
-@functools.cache  # the model's step and the criterion's are both compiled
-def warn_once(message: str) -> None:
-    logger.warning(message)
-
-
 def compile_step(step: Callable, mode: str, device: torch.device) -> Callable:
     """`step` compiled as one graph for static shapes; names of parameters do not change.
 
@@ -64,7 +61,8 @@ def compile_step(step: Callable, mode: str, device: torch.device) -> Callable:
             f"Available: {', '.join(['none', *possible])}"
         )
     if device.type == "cpu":
-        warn_once("--compile was slower than the plain step on every CPU it was measured on")
+        slow = "--compile was slower than the plain step on every CPU it was measured on"
+        warn_once(logger, slow)  # the model's step and the criterion's are both compiled
     from torch import _dynamo
 
     names = ("FailOnRecompileLimitHit", "RecompileLimitExceeded")  # the second: torch 2.6
@@ -79,8 +77,9 @@ def compile_step(step: Callable, mode: str, device: torch.device) -> Callable:
                 result = compiled(*args, **kwargs)
             except too_many:
                 warn_once(
+                    logger,
                     f"--compile: batches have more than {MOST_SHAPES} shapes; those that come "
-                    "now are not compiled. --batch-size makes fewer than --max-tokens does"
+                    "now are not compiled. --batch-size makes fewer than --max-tokens does",
                 )
                 return step(*args, **kwargs)
         if keeps and not torch.is_grad_enabled():

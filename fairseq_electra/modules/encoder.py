@@ -139,6 +139,7 @@ class Encoder(nn.Module):
         padding_mask: Optional[Tensor],
         hiddens: Optional[List] = None,
         places: Optional[Tensor] = None,
+        depth: Optional[int] = None,
     ) -> Tensor:
         """Embedded tokens (B, T, E) -> features (B, T, C); those of padding mean nothing.
 
@@ -146,16 +147,17 @@ class Encoder(nn.Module):
             padding_mask: bool (B, T), true at padding; None when nothing is padded.
             hiddens: a list that receives the layers' inputs and the last output, L + 1 in all.
             places: (N,) of the tokens in B x T, if they are known, so that nothing waits.
+            depth: layers to compute, the first ones (default: all).
         """
         layout = lay_out(*embedded.shape[:2], padding_mask, self.pack, places)
-        x = self.dropout(layout.collect(embedded))
+        x = self.dropout(layout.unpad(embedded))
         if self.embeddings_project is not None:
             x = self.embeddings_project(x)
-        for layer in self.layers:
+        for layer in self.layers if depth is None else self.layers[:depth]:
             if hiddens is not None:
-                hiddens.append(layout.spread(x))
+                hiddens.append(layout.pad(x))
             x = self.apply_layer(layer, x, layout)
-        x = layout.spread(x)
+        x = layout.pad(x)
         if hiddens is not None:
             hiddens.append(x)
         return x

@@ -1,7 +1,7 @@
 """Where the tokens of a padded batch lie: one after the other, so that padding costs nothing.
 
 Everything but attention treats each token by itself. So an encoder computes on (N, C), the N tokens
-that are no padding, and spreads them to (B, T, C) for attention alone.
+that are no padding, and pads them to (B, T, C) for attention alone.
 """
 
 from typing import NamedTuple, Optional, Sequence
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-class Spread(torch.autograd.Function):
+class Pad(torch.autograd.Function):
     """Rows (N, C) to their places among `rows` rows of zeros."""
 
     @staticmethod
@@ -24,7 +24,7 @@ class Spread(torch.autograd.Function):
         return grad.index_select(0, places), None, None
 
 
-class Collect(torch.autograd.Function):
+class Unpad(torch.autograd.Function):
     """The rows at `places`. torch's own backward pass adds row by row, places repeated or not."""
 
     @staticmethod
@@ -47,16 +47,16 @@ class Layout(NamedTuple):
     attended: Optional[Tensor] = None  # bool (B, 1, 1, T), false at padding; None: no padding
     places: Optional[Tensor] = None  # (N,) int64, ascending; None: padding is kept
 
-    def spread(self, x: Tensor) -> Tensor:
+    def pad(self, x: Tensor) -> Tensor:
         """(N, C) -> (B, T, C), zero where there is no token."""
         if self.places is not None:
-            x = Spread.apply(x, self.places, self.batch * self.length)
+            x = Pad.apply(x, self.places, self.batch * self.length)
         return x.view(self.batch, self.length, -1)
 
-    def collect(self, x: Tensor) -> Tensor:
+    def unpad(self, x: Tensor) -> Tensor:
         """(B, T, C) -> (N, C)."""
         x = x.reshape(self.batch * self.length, -1)
-        return x if self.places is None else Collect.apply(x, self.places)
+        return x if self.places is None else Unpad.apply(x, self.places)
 
 
 def find_places(lengths: Sequence[int], length: int) -> Tensor:

@@ -1,8 +1,6 @@
-"""Compares fairseq runs by their logs: one table and one plot of the curves.
+"""Logs of fairseq runs -> a table of what each cost and reached, and a plot of the curves.
 
-In: logs of ELECTRA pre-training, fairseq's masked_lm pre-training, sentence_prediction and
-electra_tagging fine-tuning. Out: a markdown table on stdout; table.md, table.json and curves.png in
---out.
+compare.py is the command.
 """
 
 import argparse
@@ -21,26 +19,8 @@ from fairseq_electra.runs.measure_runs import (
     measure_pretraining,
     name_kind,
 )
-from fairseq_electra.runs.plot_runs import AXES, plot_runs
+from fairseq_electra.runs.plotting import plot_to
 from fairseq_electra.runs.read_logs import find_log, read_log
-
-RUN_HELP = """RUN is [NAME=]PATH[+PATH...]
-
-PATH is a log file, or a save-dir with one *.jsonl or *.log file in it, as fairseq-train writes
-it with --log-format json --log-file SAVE_DIR/train.log (a kept stdout in fairseq's simple or
-json format is understood too). The paths that + joins make one model of the table: at most one
-pre-training run, and fine-tuning runs of any tasks, several of a task being its seeds. What each
-log is, it says itself. A task is named after the folder of its data, or by --task:
-
-  compare_runs.py runs/electra runs/roberta --out runs
-  compare_runs.py ELECTRA=pre/electra+ft/electra-1+ft/electra-2 untrained=ft/untrained --out . \\
-      --task chunk-bin="chunks, F1"
-
-The table has the last validation of pre-training and the best validation of fine-tuning: the
-median of the runs, then the lowest and the highest. FLOPs are those of flops.py for the sizes in
-the log: forward x 3, no word look-up, no padding, of --mlm-updates those of the first stage. Hours
-count set-up and validation.
-"""
 
 PERCENT = "{:.1f}".format
 FRACTION = "{:.3f}".format
@@ -267,33 +247,6 @@ def check_axis(runs: List[Run], axis: str) -> None:
             raise SystemExit(f"--x {axis}: not in {pretraining.log.path}; choose another --x")
 
 
-def parse_args(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=f"{__doc__}\n{RUN_HELP}", formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="see above")
-    parser.add_argument("--out", required=True, type=Path, help="folder for table and plot")
-    parser.add_argument("--x", choices=AXES, default="flops", help="default: %(default)s")
-    parser.add_argument(
-        "--flops-per-token",
-        action="append",
-        default=[],
-        metavar="NAME=NUMBER",
-        help="training FLOPs a token of the run NAME, for logs that do not give its sizes",
-    )
-    parser.add_argument(
-        "--features", type=Path, metavar="FILE", help="what measure_features.py wrote"
-    )
-    parser.add_argument(
-        "--task",
-        action="append",
-        default=[],
-        metavar="NAME=TITLE",
-        help="what the fine-tuning task NAME is called, its data being in a folder of that name",
-    )
-    return parser.parse_args(argv)
-
-
 def parse_titles(options: List[str], runs: List[Run]) -> Dict[str, str]:
     """{NAME: TITLE} of the --task options."""
     names = sorted({part.task for run in runs for part in run.finetunings})
@@ -320,8 +273,12 @@ def parse_flops(options: List[str], names: List[str]) -> Dict[str, float]:
     return flops
 
 
-def main(argv=None) -> None:
-    args = parse_args(argv)
+def compare(args: argparse.Namespace) -> None:
+    """Print the table, write it and the plot.
+
+    Raises:
+        SystemExit, OSError: for what the user can mend.
+    """
     names = [split_spec(spec)[0] for spec in args.runs]
     if len(set(names)) < len(names):
         raise SystemExit(f"two runs of the same name ({', '.join(names)}): give NAME=PATH")
@@ -346,4 +303,8 @@ def main(argv=None) -> None:
     (args.out / "table.md").write_text(text, encoding="utf-8")
     document = {"x": args.x, "rows": rows, "notes": notes}
     (args.out / "table.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    plot_runs(runs, args.x, args.out / "curves.png", tasks)
+    curves = args.out / "curves.png"
+    with plot_to(curves):
+        from fairseq_electra.runs.plot_runs import plot_runs
+
+        plot_runs(runs, args.x, curves, tasks)

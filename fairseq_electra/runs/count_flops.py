@@ -173,21 +173,16 @@ def first_stage_flops(
     tokens_per_sample: int,
     mask_prob: float,
     convention: Convention = TRAINING,
-    untied: bool = False,
-    **generator_changes: int,
+    **generator_options: int,
 ) -> Dict[str, float]:
     """The same during ELECTRA's --mlm-updates: both encoders predict words, nothing is judged.
 
     The arguments are those of `electra_flops`; the second network is what `electra_mlm` is.
     """
     setting = (vocab_size, tokens_per_sample, mask_prob, convention)
-    small = discriminator.generator(generator_size, untied, **generator_changes)
-    networks = {"generator": small, "discriminator": discriminator}
-    return {
-        f"{name} {part}": flops
-        for name, size in networks.items()
-        for part, flops in masked_lm_flops(size, *setting).items()
-    }
+    parts = electra_flops(discriminator, generator_size, *setting, **generator_options)
+    parts["discriminator head"] = masked_lm_flops(discriminator, *setting)["head"]
+    return parts
 
 
 def mean_flops(updates: int, mlm_updates: int, first: float, second: float) -> float:

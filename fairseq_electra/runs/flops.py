@@ -7,7 +7,6 @@ of electra_mlm that cost as much.
 
 import argparse
 import json
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Dict, List, Tuple
@@ -60,9 +59,8 @@ def share(text: str) -> float:
     return number
 
 
-def parse_args(argv=None) -> argparse.Namespace:
+def parse_args(argv: List[str]) -> argparse.Namespace:
     """The command line; what follows `--` wins over what stands before it."""
-    argv = list(sys.argv[1:] if argv is None else argv)
     end = argv.index("--") if "--" in argv else len(argv)
     args = make_parser().parse_args(argv[:end])
     trained_with = argparse.ArgumentParser(allow_abbrev=False, add_help=False)
@@ -245,8 +243,7 @@ def format_stage(parts: Dict[str, float], title: str, tokens: int, updates: int)
     return lines
 
 
-def main(argv=None) -> None:
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> None:
     count = count_run(args)
     if args.match_roberta:
         print(count["roberta_updates"])

@@ -1,15 +1,8 @@
-"""Measures what pre-trained encoders hold: how many directions are alive, what a probe reads off.
+"""A pre-trained encoder -> how many directions of its features are alive, what a probe reads off.
 
-In: pre-training checkpoints of ELECTRA or electra_mlm, as NAME=CHECKPOINT, where
-NAME=untrained:CHECKPOINT is the encoder as that training began, with another seed. Out: JSON, by
-name, with feature_dims (effective dimensions) and feature_mean (share of the mean) of the last
-layer on held-out text, and with --probe the percent of words whose tag a linear map of all layers
-gives. compare_runs.py --features takes it.
+features.py is the command.
 """
 
-import argparse
-import json
-import sys
 from pathlib import Path
 from typing import Dict, List, Tuple
 
@@ -22,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from fairseq_electra.criterions.feature_metrics import compute_feature_metrics, sum_features
-from fairseq_electra.data.conll import Sentence, read_conll
+from fairseq_electra.data.conll import Sentence
 from fairseq_electra.data.tagging_dataset import IGNORED, TaggingDataset
 from fairseq_electra.data.tokenizer import load_tokenizer
 from fairseq_electra.hub.finetuned_model import build, read_state
@@ -46,7 +39,9 @@ def load(spec: str):
         raise ValueError(f"{path}: its data-bin {folder} is not there")
     model, task = build(path, state, folder)
     if not hasattr(model, "encode"):
-        raise ValueError(f"{path} holds a {type(model).__name__}, which is no encoder of ELECTRA's")
+        raise ValueError(
+            f"{path} holds a {type(model).__name__}, which is not an encoder of ELECTRA's"
+        )
     if spec.startswith(UNTRAINED):
         torch.manual_seed(SEED)
         model = task.build_model(state["cfg"]["model"]).eval()
@@ -93,38 +88,3 @@ def read_layers(model, dataset: TaggingDataset) -> Tuple[np.ndarray, np.ndarray]
         features.append(torch.cat([layer[is_word] for layer in layers], 1).numpy())
         tags.append(batch["target"][is_word].numpy())
     return np.concatenate(features), np.concatenate(tags)
-
-
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("runs", nargs="+", metavar="NAME=CHECKPOINT")
-    parser.add_argument("--sentences", type=int, default=1000, help="default: %(default)s")
-    parser.add_argument(
-        "--probe",
-        type=Path,
-        nargs=2,
-        metavar=("TRAIN", "TEST"),
-        help="CoNLL files, the tag in the last column; at most --sentences of each",
-    )
-    parser.add_argument("--out", type=Path, help="file to write; else stdout")
-    args = parser.parse_args(argv)
-    found = {}
-    try:
-        tagged = [read_conll(path)[: args.sentences] for path in args.probe or ()]
-        for run in args.runs:
-            name, equals, spec = run.partition("=")
-            if not equals:
-                parser.error(f"{run}: NAME=CHECKPOINT")
-            model, task = load(spec)
-            found[name] = measure(model, task, args.sentences)
-            if tagged:
-                found[name]["probe"] = probe(model, task, *tagged)
-    except (ValueError, OSError) as error:
-        sys.exit(f"fairseq-electra features: {error}")
-    text = json.dumps(found, indent=1) + "\n"
-    if args.out:
-        args.out.write_text(text, encoding="utf-8")
-    else:
-        print(text, end="")

@@ -17,8 +17,6 @@ matplotlib.use("Agg")  # no display is needed, and none is looked for
 
 from matplotlib import pyplot
 
-AXES = ("flops", "hours", "updates")
-
 
 class Panel(NamedTuple):
     """What one panel shows of each run; the second metric is drawn dashed."""
@@ -61,7 +59,7 @@ NAME_WIDTH = 24  # letters of a task's name on a line
 class XAxis(NamedTuple):
     """What the curves are drawn over: a quantity of the runs, divided by a round unit."""
 
-    quantity: str  # of AXES
+    quantity: str  # of compare.AXES
     unit: float
     label: str
 
@@ -92,7 +90,7 @@ def plot_runs(
 
     Args:
         runs: compare_runs.Run, each with a name, a pretraining or None, and finetunings.
-        quantity: one of AXES, the x axis of the curves.
+        quantity: one of compare.AXES, the x axis of the curves.
         tasks: names of the fine-tuning tasks by task and metric, in their order.
     """
     shown = [panel for panel in PANELS if any(has_curve(run, panel.metric) for run in runs)]

@@ -153,8 +153,8 @@ def format_command(args: argparse.Namespace, lines: List[str]) -> str:
     return " \\\n    ".join(line for line in lines if line)
 
 
-def main(argv: Optional[List[str]] = None) -> None:
-    argv = list(sys.argv[1:] if argv is None else argv)
+def parse_args(argv: List[str]) -> argparse.Namespace:
+    """The command line; `options` is what follows `--`."""
     end = argv.index("--") if "--" in argv else len(argv)
     parser = make_parser()
     args = parser.parse_args(argv[:end])
@@ -164,13 +164,14 @@ def main(argv: Optional[List[str]] = None) -> None:
     if args.finetune and not args.data:
         parser.error("--finetune needs --data: the updates follow from its size")
     if args.gpus is not None and args.gpus < 0:
-        parser.error("--gpus must be a whole number from 0 on")
-    try:
-        recipe = recipes.find_recipe(args.size, args.budget or "minutes", args.plain)
-        machine = find_machine(args.gpus, args.gpu_memory)
-        lines = (finetune if args.finetune else pretrain)(args, recipe, machine)
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"fairseq-electra recipe: {error}") from None
+        parser.error("--gpus must be a whole number, 0 or more")
+    return args
+
+
+def run(args: argparse.Namespace) -> None:
+    recipe = recipes.find_recipe(args.size, args.budget or "minutes", args.plain)
+    machine = find_machine(args.gpus, args.gpu_memory)
+    lines = (finetune if args.finetune else pretrain)(args, recipe, machine)
     if PRECISIONS.intersection(each.split("=")[0] for each in args.options):  # not two
         own = recipes.precision(machine, args.model)
         lines = [line for line in lines if line == "--cpu" or line != own]

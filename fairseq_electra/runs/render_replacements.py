@@ -8,6 +8,7 @@ import textwrap
 import unicodedata
 from typing import Iterator, List, NamedTuple, Tuple
 
+from fairseq_electra.runs.page import make_page
 from fairseq_electra.runs.replacement_words import ROWS, Segment, Word
 
 MEANINGS = {
@@ -124,19 +125,7 @@ def render_band(band: List[Tuple[Word, int]], colour: bool) -> Iterator[str]:
         yield line.rstrip()
 
 
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>What ELECTRA did: {title}</title>
-<style>
-{style}
-</style>
-</head>
-<body>
-<h1>What ELECTRA did</h1>
+BODY = """<h1>What ELECTRA did</h1>
 <p class="note">{title}</p>
 <p>Each grey box is a word of the text that was picked or suspected. From top to bottom:</p>
 <dl>
@@ -146,41 +135,22 @@ PAGE = """<!DOCTYPE html>
 <section>
 <h2>All shown</h2>
 {summary}
-</section>
-</body>
-</html>
-"""
+</section>"""
 STYLE = """
 :root {
-  color-scheme: light dark;
-  --page: #fdfdfc; --ink: #1c1d21; --faint: #63656e; --line: #d9dade; --box: #eff0f2;
   --replaced: #875000; --found: #14713a; --missed: #b3261e; --alarm: #8a2fa8; --same: #17647e;
 }
 @media (prefers-color-scheme: dark) {
   :root {
-    --page: #17181b; --ink: #e4e5e8; --faint: #989ba5; --line: #393b42; --box: #26282d;
     --replaced: #f0b45b; --found: #67cf8e; --missed: #ff8a80; --alarm: #dd9af2; --same: #77c6e0;
   }
 }
-body {
-  margin: 2rem auto; max-width: 62rem; padding: 0 1.25rem;
-  background: var(--page); color: var(--ink); font: 1rem/1.45 system-ui, sans-serif;
-}
-h1 { font-size: 1.5rem; margin: 0; }
-h2 {
-  font-size: 1.05rem; margin: 2rem 0 .75rem; padding-top: 1rem; border-top: 1px solid var(--line);
-}
-.note { color: var(--faint); font-size: .9rem; margin: .25rem 0; overflow-wrap: anywhere; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .9rem; }
-dt { font-weight: 600; }
-dd { margin: 0; }
 .row-name { color: var(--faint); }
 .verdict { padding-left: 1rem; }
 .word { display: inline-block; vertical-align: top; margin-bottom: .4rem; }
 .event { background: var(--box); border-radius: .3rem; padding: 0 .35rem .1rem; }
 .row { display: block; white-space: pre; }
 .masked, .judged { font-size: .8rem; line-height: 1.6; }
-[title] { cursor: help; }
 .special { color: var(--faint); }
 .picked { font-weight: 600; }
 .mask { background: var(--ink); color: var(--box); border-radius: .15rem; padding: 0 .15rem; }
@@ -197,8 +167,7 @@ def render_html(report: Report) -> str:
     """The report as a page that needs no other file and runs no script."""
     legend = [("row-name", row, MEANINGS[row]) for row in ROWS]
     legend += [(f"verdict {verdict}", verdict, VERDICTS[verdict]) for verdict in VERDICTS]
-    return PAGE.format(
-        style=STYLE,
+    body = BODY.format(
         title=html.escape(report.title),
         legend="\n".join(
             f'<dt class="{classes}">{name}</dt><dd>{html.escape(meaning)}</dd>'
@@ -207,6 +176,7 @@ def render_html(report: Report) -> str:
         sentences="\n".join(map(render_section, report.sentences)),
         summary="\n".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in report.summary),
     )
+    return make_page(f"What ELECTRA did: {report.title}", STYLE, body)
 
 
 def render_section(sentence: Sentence) -> str:

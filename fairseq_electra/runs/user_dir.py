@@ -2,9 +2,12 @@
 
 import argparse
 from pathlib import Path
-from typing import List, Optional
+from typing import List
 
 
-def main(argv: Optional[List[str]] = None) -> None:
-    argparse.ArgumentParser(description=__doc__).parse_args(argv)
+def parse_args(argv: List[str]) -> argparse.Namespace:
+    return argparse.ArgumentParser(description=__doc__).parse_args(argv)
+
+
+def run(args: argparse.Namespace) -> None:
     print(Path(__file__).resolve().parents[1])

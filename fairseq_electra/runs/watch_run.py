@@ -12,7 +12,7 @@ import csv
 import statistics
 import time
 from pathlib import Path
-from typing import List, Optional
+from typing import List
 
 COLUMNS = ("seconds", "processes", "memory_mib", "open_files", "threads", "log_kib", "saved_mib")
 
@@ -96,7 +96,7 @@ def summarize(rows: list) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def parse_args(argv: List[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -109,4 +109,8 @@ def main(argv: Optional[List[str]] = None) -> None:
         parser.error(f"no process {args.pid} is running")
     if not args.save_dir.is_dir():
         parser.error(f"no folder '{args.save_dir}'")
+    return args
+
+
+def run(args: argparse.Namespace) -> None:
     print(summarize(watch(args.pid, args.save_dir, args.out, args.every)))

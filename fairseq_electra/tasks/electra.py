@@ -3,6 +3,7 @@
 Data, blocks and dictionary are those of fairseq's `masked_lm`; only what is picked differs.
 """
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List
@@ -23,7 +24,10 @@ from fairseq_electra.data.same_data import expect_data, note_data
 from fairseq_electra.data.sentence_pair_dataset import SentencePairDataset
 from fairseq_electra.data.shards import check_dictionaries
 from fairseq_electra.models.electra import ElectraModel
-from fairseq_electra.modules.compiling import choose_lengths, warn_once
+from fairseq_electra.modules.compiling import choose_lengths
+from fairseq_electra.process.state import warn_once
+
+logger = logging.getLogger(__name__)
 
 COLLAPSED_MEAN, BLIND_AUC = 0.9, 0.6  # a mean share above and a context AUC below
 COLLAPSED = (
@@ -201,7 +205,7 @@ class ElectraTask(MaskedLMTask):
         mean, auc = stats.get("feature_mean", 0.0), stats.get("disc_auc_context", 1.0)
         is_first = distributed_utils.get_global_rank() == 0
         if is_first and mean > COLLAPSED_MEAN and auc < BLIND_AUC:
-            warn_once(COLLAPSED)
+            warn_once(logger, COLLAPSED)
         for name in HELD_OUT_SUMS:
             meter = metrics.get_meter("valid", name)
             if meter is not None:

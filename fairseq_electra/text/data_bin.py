@@ -7,15 +7,15 @@ import logging
 from pathlib import Path
 from typing import List
 
-from fairseq import options
-from fairseq_cli import preprocess
-
 SPLITS = ("train", "valid", "test")
 SECOND = {"valid": "valid1", "test": "test1"}  # where a task has two held-out sets, as MNLI
 
 
 def binarize(pieces_dir: Path, dictionary: Path, out_dir: Path, workers: int) -> None:
     """Turn pieces_dir/train, valid, test (valid1, test1), where present, into *.bin and *.idx."""
+    from fairseq import options  # not for --help
+    from fairseq_cli import preprocess
+
     args = options.get_preprocessing_parser().parse_args(
         [
             *("--only-source", "--srcdict", str(dictionary), "--destdir", str(out_dir)),

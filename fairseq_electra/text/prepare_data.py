@@ -9,7 +9,7 @@ import os
 import time
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Iterator, List, Optional, Tuple
+from typing import Iterator, List, Tuple
 
 from fairseq_electra.data.tokenizer import Tokenizer, load_tokenizer, load_wordpiece
 from fairseq_electra.new_folder import new_folder
@@ -22,11 +22,9 @@ HOLD_OUT = 100
 VOCAB_SIZE = 8000
 
 
-def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
+def parse_args(argv: List[str]) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="fairseq-electra prepare-data", description=__doc__.split("\n")[0]
-    )
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="data-bin to make")
     parser.add_argument(
         "raw_files",
@@ -154,12 +152,11 @@ def describe(args: argparse.Namespace, tokenizer: Tokenizer, counts: Counts) -> 
     return "\n".join(lines)
 
 
-def main(argv: Optional[List[str]] = None) -> None:
-    args = parse_args(argv)
+def run(args: argparse.Namespace) -> None:
     start = time.time()
     try:
         tokenizer, counts = prepare(args)
-    except (ValueError, OSError, BrokenProcessPool) as error:  # also a full disk, no memory
-        raise SystemExit(f"fairseq-electra prepare-data: {error}") from None
+    except BrokenProcessPool as error:  # no memory
+        raise ChildProcessError(error) from None
     print(describe(args, tokenizer, counts))
     print(f"{time.time() - start:.0f} s")

@@ -7,7 +7,7 @@ data every 10th sentence of train.txt becomes it. Out: words and tags of each sp
 
 import argparse
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Tuple
 
 from fairseq_electra.data.conll import Sentence, format_conll, read_conll
 from fairseq_electra.data.tokenizer import load_tokenizer
@@ -75,8 +75,8 @@ def describe_tags(splits: Dict[str, Split], labels: List[str]) -> str:
     return f"{len(labels)} tags" + (f", {', '.join(new)} not in train" if new else "")
 
 
-def prepare(args: argparse.Namespace) -> str:
-    """Make args.out_dir; a sentence on what is in it."""
+def run(args: argparse.Namespace) -> None:
+    """Make args.out_dir; say what is in it."""
     with new_folder(args.out_dir) as folder:
         tokenizer = load_tokenizer(args.tokenizer_dir)
         splits = read_splits(args.conll_dir, args.word_column, args.tag_column)
@@ -87,14 +87,12 @@ def prepare(args: argparse.Namespace) -> str:
     sizes = ", ".join(
         f"{name} {len(split.sentences)} ({split.origin})" for name, split in splits.items()
     )
-    return f"{args.out_dir}: {sizes} sentences; {describe_tags(splits, labels)}"
+    print(f"{args.out_dir}: {sizes} sentences; {describe_tags(splits, labels)}")
 
 
-def main(argv: Optional[List[str]] = None) -> None:
+def parse_args(argv: List[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="fairseq-electra prepare-tagging",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out_dir", type=Path, metavar="TAG_BIN", help="folder to make")
     parser.add_argument("tokenizer_dir", type=Path, metavar="DATA_BIN", help="with the tokenizer")
@@ -107,8 +105,4 @@ def main(argv: Optional[List[str]] = None) -> None:
             metavar="N",
             help=f"column of the {name}, from 0, or from the end as -1 (default: {place})",
         )
-    args = parser.parse_args(argv)
-    try:
-        print(prepare(args))
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"fairseq-electra prepare-tagging: {error}") from None
+    return parser.parse_args(argv)

@@ -169,8 +169,8 @@ def write_task(
     return counts
 
 
-def prepare(args: argparse.Namespace) -> str:
-    """Make args.out_dir; a sentence on what is in it."""
+def run(args: argparse.Namespace) -> None:
+    """Make args.out_dir; say what is in it."""
     with new_folder(args.out_dir) as folder:
         tokenizer = load_tokenizer(args.tokenizer_dir)
         tables = read_tables(args.tsv_dir, 2 if args.pairs else 1, args.regression)
@@ -178,13 +178,11 @@ def prepare(args: argparse.Namespace) -> str:
         counts = write_task(tables, names, tokenizer, args.max_tokens, folder)
     sizes = ", ".join(f"{split} {len(table.labels)}" for split, table in tables.items())
     head = "--regression-target --num-classes 1" if names is None else f"--num-classes {len(names)}"
-    return f"{args.out_dir}: {sizes} texts, {counts}; {head}"
+    print(f"{args.out_dir}: {sizes} texts, {counts}; {head}")
 
 
-def main(argv: Optional[List[str]] = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="fairseq-electra prepare-task", description=__doc__.split("\n")[0]
-    )
+def parse_args(argv: List[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="folder to make")
     parser.add_argument("tokenizer_dir", type=Path, metavar="TOKENIZER_DIR", help="a data-bin")
     parser.add_argument(
@@ -200,8 +198,4 @@ def main(argv: Optional[List[str]] = None) -> None:
         help="pieces of a text that are kept, <s> and </s> not counted; of a pair one less in all "
         f"(default {MAX_TOKENS})",
     )
-    args = parser.parse_args(argv)
-    try:
-        print(prepare(args))
-    except (ValueError, OSError) as error:
-        raise SystemExit(f"fairseq-electra prepare-task: {error}") from None
+    return parser.parse_args(argv)

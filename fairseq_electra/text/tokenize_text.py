@@ -14,14 +14,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Callable, Dict, Iterable, Iterator, List, NamedTuple, Tuple
 
-from fairseq_electra.data.tokenizer import UNKNOWN, Tokenizer, load_tokenizer
+from fairseq_electra.data.tokenizer import UNKNOWN, load_tokenizer
+from fairseq_electra.process.state import process_state
 from fairseq_electra.text.raw_text import read_lines
 
 CHUNK = 1 << 19  # characters that a process gets at a time
 SECONDS = 5  # between lines of progress
 
 Line = Tuple[str, str]  # split, text
-tokenizer: Tokenizer  # of a worker process
 
 
 class Counts(NamedTuple):
@@ -71,9 +71,8 @@ def pack_chunks(lines: Iterable[Line], documents: Counter) -> Iterator[Line]:
 
 def start_worker(folder: Path) -> None:
     """Load the tokenizer once in each process."""
-    global tokenizer
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one thread in each of our processes
-    tokenizer = load_tokenizer(folder)
+    process_state.tokenizer = load_tokenizer(folder)
     threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
 
 
@@ -88,7 +87,7 @@ def encode_chunk(chunk: Line) -> Encoded:
     """One chunk as lines of pieces."""
     split, text = chunk
     lines = text.split("\n")
-    encoded = tokenizer.encode_lines(lines)
+    encoded = process_state.tokenizer.encode_lines(lines)
     # What has no pieces, such as control characters, must not become a blank line.
     joined = [" ".join(p) or (line and UNKNOWN) for line, p in zip(lines, encoded, strict=True)]
     size = len(text.encode("utf-8"))

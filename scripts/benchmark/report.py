@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
+from fairseq_electra.runs.plotting import plot_to
+
 BASELINE = "Hugging Face sdpa, float32"
 
 
@@ -14,7 +16,8 @@ def write_report(result: Dict, folder: Path) -> None:
     sections += [FORMATS[part](result[part]) for part in FORMATS if part in result]
     (folder / "benchmark.md").write_text("\n\n".join(sections) + "\n")
     if "step" in result:
-        plot_steps(result["step"], folder / "benchmark.png")
+        with plot_to(folder / "benchmark.png"):
+            plot_steps(result["step"], folder / "benchmark.png")
 
 
 def format_machine(result: Dict) -> str:
@@ -35,7 +38,7 @@ def format_steps(settings: List[Dict]) -> str:
 def format_setting(setting: Dict) -> str:
     """The contenders at one setting, and the machine's peak."""
     rates = {row["name"]: row.get("tokens_per_second") for row in setting["rows"]}
-    header = ["", "tokens/s", "spread", f"x {BASELINE}", "GFLOP/s", "of peak", "KB/token", "MB"]
+    header = ["", "tokens/s", "range", f"x {BASELINE}", "GFLOP/s", "of peak", "KB/token", "MB"]
     rows = [
         [row["name"], row["note"], *[""] * (len(header) - 2)]
         if "note" in row

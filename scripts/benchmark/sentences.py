@@ -35,8 +35,8 @@ def draw_lengths(share: float, setting: Setting) -> np.ndarray:
     """Lengths of a batch with one full sentence and about `share` of padding."""
     rng = np.random.default_rng(1)
     mean = (1 - share) * setting.tokens
-    spread = min(mean - 3, setting.tokens - mean)
-    lengths = rng.uniform(mean - spread, mean + spread, setting.batch).round().astype(int)
+    reach = min(mean - 3, setting.tokens - mean)
+    lengths = rng.uniform(mean - reach, mean + reach, setting.batch).round().astype(int)
     lengths[0] = setting.tokens
     return lengths
 

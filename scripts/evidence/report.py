@@ -18,8 +18,8 @@ import numpy as np
 from fairseq_electra.data.data_files import read_index
 from fairseq_electra.runs.compare_runs import shorten
 from fairseq_electra.runs.measure_runs import Pretraining, measure_pretraining, name_kind
+from fairseq_electra.runs.plotting import plot_to
 from fairseq_electra.runs.read_logs import find_log, read_log
-from scripts.evidence.plot import plot_curve
 from scripts.glue.summary import COUNTED, format_cell, summarize
 
 NOT_RUN = "not run"
@@ -144,8 +144,8 @@ NOTES = """\
 Runs of a budget cost the same training FLOPs (fairseq-electra flops: forward x 3, no look-ups), and
 each has a schedule of its own. Hours count set-up and validation. Scores are percents of the dev
 sets: CoLA MCC, STS-B Spearman, otherwise accuracy; the median over fine-tuning seeds, then lowest,
-best and standard deviation. One pre-training a row: the paper's 14 seeds of ELECTRA-Small spread
-with a standard deviation of 0.57. The plot's hollow marks are the paper's, on its own text and by
+best and standard deviation. One pre-training a row: the paper's 14 seeds of ELECTRA-Small have
+a standard deviation of 0.57. The plot's hollow marks are the paper's, on its own text and by
 its own count of FLOPs, which is a fifth higher."""
 
 
@@ -174,7 +174,10 @@ def write_report(out_dir: Path) -> None:
     (report / "evidence.md").write_text("\n\n".join(parts) + "\n", "utf-8")
     (report / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     points = [{**result, "score": average_scores(result.get("glue"), tasks)} for result in compared]
-    plot_curve([point for point in points if point["score"]], tasks, report / "curve.png")
+    with plot_to(report / "curve.png"):
+        from scripts.evidence.plot import plot_curve
+
+        plot_curve([point for point in points if point["score"]], tasks, report / "curve.png")
 
 
 def main() -> None:

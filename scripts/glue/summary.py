@@ -1,4 +1,4 @@
-"""Tables of GLUE results: median, best and spread over seeds, mean over tasks.
+"""Tables of GLUE results: median, best and range over seeds, mean over tasks.
 
 In: folders made by finetune_glue.sh, [NAME=]OUT_DIR. Out: a markdown table, a column a model.
 """
@@ -58,7 +58,7 @@ def average(results: Dict[str, Dict[str, dict]], names: List[str], key: str) -> 
 
 
 def format_cell(summary: dict) -> str:
-    """62.1 (60.5 to 64.0, sd 1.4 of 3): the median, then the lowest, the best and their spread."""
+    """62.1 (60.5 to 64.0, sd 1.4 of 3): the median, then range and standard deviation."""
     text = f"{summary['median']:.1f}"
     if len(summary["scores"]) > 1:
         text += f" ({summary['lowest']:.1f} to {summary['best']:.1f}, sd {summary['sd']:.1f}"

@@ -91,6 +91,16 @@ def test_any_flipped_byte_is_found_or_harmless(checkpoint):
             assert torch.equal(loaded["model"]["w"], CHECKPOINT["model"]["w"]), position
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_record_that_claims_to_be_compressed_is_found(checkpoint, method):
+    """The first is one flipped bit away from what torch writes."""
+    content = bytearray(checkpoint.read_bytes())
+    entry = content.index(b"PK\x01\x02")
+    content[entry + 10] = method  # APPNOTE.TXT of the format, 4.3.12
+    checkpoint.write_bytes(content)
+    assert find_damage(checkpoint) is not None
+
+
 def test_the_newest_whole_one_is_offered(checkpoint):
     folder = checkpoint.parent
     for age, name in ((300, "checkpoint1.pt"), (200, "checkpoint_2_9.pt"), (100, "checkpoint2.pt")):

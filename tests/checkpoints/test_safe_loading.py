@@ -15,9 +15,10 @@ import torch
 from fairseq import file_utils
 from fairseq.checkpoint_utils import load_checkpoint_to_cpu, load_model_ensemble_and_task
 
+from fairseq_electra.__main__ import main
 from fairseq_electra.checkpoints.safe_loading import RefusedCheckpointError
 from fairseq_electra.conversion.__main__ import main as convert
-from fairseq_electra.hub import predict_answers, predict_sentences, predict_tags
+from fairseq_electra.hub import predict_sentences
 from fairseq_electra.models.electra import ElectraModel
 from fairseq_electra.runs import show_replacements
 from foreign import SHAPES, edit_config, make_pair
@@ -175,15 +176,15 @@ def test_conversions(save_changed, marker, tmp_path, capsys, command):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("script", [predict_tags, predict_answers])
-def test_predictions(save_changed, marker, tmp_path, capsys, script):
+@pytest.mark.parametrize("command", ["tag", "answer"])
+def test_predictions(save_changed, marker, tmp_path, capsys, command):
     """The checkpoint is read after the input, which is whole."""
     path = save_changed(lambda state: state.update(more=TRAPS["system"](marker)))
     (tmp_path / "input").write_text(
-        json.dumps(make_squad(1, 1)) if script is predict_answers else "w1 O\n"
+        json.dumps(make_squad(1, 1)) if command == "answer" else "w1 O\n"
     )
     with pytest.raises(SystemExit) as stopped:
-        script.main([str(path), str(tmp_path / "input"), "--out", str(tmp_path / "out")])
+        main([command, str(path), str(tmp_path / "input"), "--out", str(tmp_path / "out")])
     says_why(f"{stopped.value}\n{capsys.readouterr().err}")
     assert not (tmp_path / "out").exists()
 

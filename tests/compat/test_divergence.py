@@ -165,9 +165,15 @@ def test_a_loss_that_stays_high_stops_the_run(run_command, data_bin, tmp_path, t
 def test_a_short_spike_does_not_stop_a_run(monkeypatch):
     """Two looks in a row, one below, two again."""
     monkeypatch.setattr(divergence, "advise", lambda good, folder: "")
-    trainer = SimpleNamespace(cfg=SimpleNamespace(checkpoint=SimpleNamespace(save_dir="none")))
     updates = iter(range(50, 1000, 50))
-    trainer.get_num_updates = lambda: next(updates)
+
+    class Trainer:
+        cfg = SimpleNamespace(checkpoint=SimpleNamespace(save_dir="none"))
+
+        def get_num_updates(self):
+            return next(updates)
+
+    trainer = Trainer()
     found = {}
     monkeypatch.setattr(divergence.metrics, "get_meter", lambda group, name: found[name])
     for times in (9.0, 9.0, 4.0, 9.0, 9.0):

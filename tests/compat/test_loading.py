@@ -217,5 +217,7 @@ def test_a_damaged_split_is_named(tmp_path):
 
 def test_a_damaged_dictionary_is_named(tmp_path):
     (tmp_path / "dict.txt").write_text("w0 1\nw0 1\n")
-    with pytest.raises(ValueError, match=r"dict\.txt is no dictionary of fairseq: Duplicate word"):
+    with pytest.raises(
+        ValueError, match=r"dict\.txt is not a dictionary of fairseq: Duplicate word"
+    ):
         Dictionary.load(str(tmp_path / "dict.txt"))

@@ -1,5 +1,7 @@
 """What a run says when it goes on from a checkpoint of other options, data or another training."""
 
+import json
+import re
 import shutil
 
 import numpy as np
@@ -200,6 +202,23 @@ def test_patience_is_counted_over_several_starts(data_bin, tmp_path, train_elect
     assert "early stop since valid performance hasn't improved for last 2 runs" in output
     assert (tmp_path / "checkpoint_1_6.pt").exists()
     assert not list(tmp_path.glob("checkpoint_1_8.pt"))
+
+
+def read_line(output, update):
+    """What the log has of the updates up to this one, but for clocks."""
+    lines = map(json.loads, re.findall(r"\| train_inner \| (\{.*\})", output))
+    (line,) = (line for line in lines if line["num_updates"] == str(update))
+    return {name: line[name] for name in line.keys() - {"wps", "ups", "wall", "train_wall"}}
+
+
+def test_an_interval_of_the_log_goes_on_over_a_stop(data_bin, tmp_path, train_electra):
+    """Between epochs of four updates: the second line is of updates 4 to 6."""
+    options = ("--batch-size", 32, "--lr-scheduler", "fixed", "--max-update", 0)
+    options += ("--log-interval", 3, "--max-epoch")
+    whole = train_electra(data_bin, tmp_path / "whole", *options, 2).output
+    train_electra(data_bin, tmp_path / "parts", *options, 1)
+    resumed = train_electra(data_bin, tmp_path / "parts", *options, 2).output
+    assert read_line(resumed, 6) == read_line(whole, 6)
 
 
 @pytest.mark.campaign

@@ -97,5 +97,5 @@ def test_other_entries_are_named(dictionary):
 
 def test_a_file_that_is_no_dictionary(tmp_path):
     (tmp_path / "dict.txt").write_text("no counts here\n")
-    with pytest.raises(ValueError, match=r"dict\.txt is no dictionary of fairseq"):
+    with pytest.raises(ValueError, match=r"dict\.txt is not a dictionary of fairseq"):
         load_dictionary(tmp_path / "dict.txt")

@@ -1,4 +1,4 @@
-"""The two means, by hand; how an update is spread must not matter; metrics against scikit-learn."""
+"""The two means, by hand, however an update is distributed; metrics against scikit-learn."""
 
 import math
 from types import SimpleNamespace
@@ -173,11 +173,11 @@ def test_a_batch_without_candidates_trains_the_discriminator_alone(build_model):
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(0, 10_000), st.integers(20, 400), st.floats(0.1, 3.0))
-def test_discriminator_metrics_agree_with_scikit_learn(seed, size, spread):
+def test_discriminator_metrics_agree_with_scikit_learn(seed, size, deviation):
     rng = np.random.default_rng(seed)
     labels = rng.random(size) < 0.3
     labels[:2] = [False, True]
-    logits = rng.normal(labels * 1.0 - 0.5, spread)
+    logits = rng.normal(labels * 1.0 - 0.5, deviation)
     logits = (np.floor(32 * logits) + 0.5) / 32  # the middles of bins, whatever float32 rounds
     padding = rng.random(size) < 0.2
     padding[:2] = False

@@ -77,7 +77,7 @@ def test_a_file_without_answers_can_be_read(read):
         ),
         (
             lambda paragraph: paragraph["qas"][0].update(is_impossible="no"),
-            "'is_impossible' of question 'a' is no true or false",
+            "'is_impossible' of question 'a' is not true or false",
         ),
     ],
 )
@@ -94,7 +94,7 @@ def test_another_form_is_named_with_its_place(read, change, complaint):
     [
         ("{", "some.json is not JSON: .* line 1"),
         ("[]", "some.json is not SQuAD's JSON: the file has no 'data'"),
-        ('{"data": {}}', "'data' of the file is no list"),
+        ('{"data": {}}', "'data' of the file is not a list"),
         ('{"data": [{"title": "t"}]}', "article 1 has no 'paragraphs'"),
     ],
 )

@@ -9,14 +9,17 @@ from fairseq_electra import hub
 from fairseq_electra.conversion.checkpoint_file import write_checkpoint
 from fairseq_electra.models.electra import ElectraModel
 from fairseq_electra.models.electra_config import ElectraConfig
-from finetuned import save_tagger, save_tokenizer
+from fairseq_electra.text.train_tokenizer import train_sentencepiece
+from finetuned import WORDS, make_tokenizer, save_tagger
 from tagging_bin import make_dictionary
 from tiny import TINY
 
 
-def save_model(folder: Path, seed: int = 1, **options) -> Path:
+def save_model(folder: Path, seed: int = 1, tokenizer=None, **options) -> Path:
     """A checkpoint with random weights, its dictionary and tokenizer; options of the model."""
-    tokenizer = save_tokenizer(folder)
+    if tokenizer is None:
+        tokenizer = make_tokenizer()
+    tokenizer.save(folder)
     torch.manual_seed(seed)
     cfg = ElectraConfig(**{**TINY, "weight_init": "fan-in", **options})
     model = ElectraModel(cfg, make_dictionary(tokenizer), pretrain=True)
@@ -33,6 +36,20 @@ def checkpoint(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def electra(checkpoint):
     return hub.load(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def sentencepiece_electra(tmp_path_factory):
+    """The same with a SentencePiece tokenizer, to which a few words are one piece."""
+    words = WORDS.split()
+    lines = [
+        " ".join(words[step * place % len(words)] for place in range(1, 9)) + "."
+        for step in range(1, 200)
+    ]
+    tokenizer = train_sentencepiece(
+        [*lines, *["it (was) good, not bad; 1/2!"] * 3], 85, cased=False
+    )
+    return hub.load(save_model(tmp_path_factory.mktemp("unigram"), tokenizer=tokenizer))
 
 
 @pytest.fixture(scope="session")

@@ -15,8 +15,9 @@ import torch
 
 from commands import python_folder, run, start, wait_for
 from fairseq_electra import hub
+from fairseq_electra.__main__ import main
 from fairseq_electra.hub import commands
-from fairseq_electra.hub.commands import COMMANDS, HANDED_OVER, PAIRED, cut_chunks, main
+from fairseq_electra.hub.commands import COMMANDS, FILE_OPTIONS, PAIRED, cut_chunks
 from fairseq_electra.hub.electra import Electra
 
 
@@ -116,7 +117,7 @@ def test_a_line_in_is_a_line_out(call, words):
 
 def test_all_commands_were_called():
     assert {words.split()[0] for words in LINES} == set(COMMANDS)
-    assert set(PAIRED) | set(HANDED_OVER) <= set(COMMANDS)
+    assert set(PAIRED) | set(FILE_OPTIONS) <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -234,19 +235,20 @@ def test_lines_are_read_when_they_are_needed():
     assert len(taken) == 6
 
 
-def test_files_of_tasks_go_to_the_commands_for_them(monkeypatch):
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("tag", ["model", "words.txt", "--conll", "--tag-column", "none"]),
+        ("answer", ["model", "dev.json", "--out", "out.json"]),
+        ("answer", ["model", "dev", "--out=out"]),
+        ("answer", ["--squad", "model", "dev", "--out", "out"]),
+    ],
+)
+def test_files_of_tasks_go_to_the_commands_for_them(monkeypatch, module, arguments):
     called = []
-    for module in ("predict_tags", "predict_answers"):
-        monkeypatch.setattr(
-            f"fairseq_electra.hub.{module}.main",
-            lambda argv, module=module: called.append((module, argv)),
-        )
-    main(["tag", "model", "words.txt", "--conll", "--tag-column", "none"])
-    main(["answer", "model", "dev.json", "--out", "out.json"])
-    assert called == [
-        ("predict_tags", ["model", "words.txt", "--tag-column", "none"]),
-        ("predict_answers", ["model", "dev.json", "--out", "out.json"]),
-    ]
+    monkeypatch.setattr(f"fairseq_electra.hub.{module}.run", called.append)
+    main([module, *arguments])
+    assert called[0].checkpoint == Path("model") and called[0].input.name in "words.txt dev.json"
 
 
 # --- as a user calls them, with a model

@@ -117,3 +117,12 @@ def test_bf16_is_near_float32(checkpoint, electra):
     other = hub.load(checkpoint, precision="bf16").extract_features(tokens)
     assert not torch.equal(other, electra.extract_features(tokens))
     torch.testing.assert_close(other.float(), electra.extract_features(tokens), atol=0.1, rtol=0.1)
+
+
+def test_the_packaged_model_finds_the_word_that_does_not_belong():
+    model = hub.load("electra_tiny_en")
+    tokens = model.encode("He played football for the national team quickly of Germany.")
+    logits = model.replaced_logits(tokens[None])[0]
+    assert model.dictionary[tokens[logits.argmax()]] == "\u2581quickly"
+    assert logits.gt(0).sum() == 1
+    assert model.max_tokens == 64 and model.model.generator is not None

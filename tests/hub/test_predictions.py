@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from seqeval.metrics.sequence_labeling import get_entities
 
 from fairseq_electra import hub
+from fairseq_electra.__main__ import main
 from fairseq_electra.answers.decode import HEAD as ANSWER_HEAD
 from fairseq_electra.answers.decode import predict_answers
-from fairseq_electra.conversion.__main__ import main as convert
 from fairseq_electra.data.conll import Sentence
 from fairseq_electra.data.squad import read_squad
 from fairseq_electra.hub.predict_sentences import load_predictor, predict
@@ -20,7 +20,7 @@ from fairseq_electra.hub.predict_tags import predict as predict_tags
 from fairseq_electra.hub.predictions import answer, classify, join_entities, tag
 from fairseq_electra.tasks.electra_tagging import HEAD as TAGGING_HEAD
 from fairseq_electra.text import prepare_task
-from finetuned import WORDS, save_finetuned, save_tokenizer
+from finetuned import WORDS, make_tokenizer, save_finetuned
 from squad_bin import make_squad_bin
 from tagging_bin import make_sentences, make_tag_bin
 
@@ -45,9 +45,10 @@ def save_sentences(folder, *options, rows=None):
     for split in ("train", "valid"):
         lines = "".join("\t".join(row) + "\n" for row in rows)
         (folder / "tsv" / f"{split}.tsv").write_text(lines)
-    save_tokenizer(folder / "tokenizer")
+    (folder / "tokenizer").mkdir()
+    make_tokenizer().save(folder / "tokenizer")
     arguments = (folder / "bin", folder / "tokenizer", folder / "tsv", *options)
-    prepare_task.main([str(argument) for argument in arguments])
+    prepare_task.run(prepare_task.parse_args([str(argument) for argument in arguments]))
     return folder / "bin", [row[1:] for row in rows]
 
 
@@ -82,7 +83,7 @@ def load_pipeline(tmp_path_factory):
 
     def load(task, checkpoint, head, **options):
         out = tmp_path_factory.mktemp("hf") / "out"
-        convert(["export-hf", str(checkpoint), str(out)])
+        main(["export-hf", str(checkpoint), str(out)])
         return transformers.pipeline(task, model=str(out / head), device="cpu", **options)
 
     return load

@@ -93,7 +93,6 @@ def test_shapes_beyond_the_limit_are_computed_plainly(monkeypatch, caplog):
     compile = torch.compile
     monkeypatch.setattr(torch, "compile", lambda f, mode, **o: compile(f, backend="eager", **o))
     monkeypatch.setattr(compiling, "MOST_SHAPES", 2)
-    compiling.warn_once.cache_clear()
     seen = []
 
     def step(x):

@@ -19,7 +19,6 @@ from fairseq_electra.modules.compiling import (
     COMPILE_MODES,
     compile_obstacle,
     compile_step,
-    warn_once,
 )
 from fairseq_electra.optim.electra_adam import ElectraAdamConfig
 from fairseq_electra.optim.electra_lamb import ElectraLambConfig
@@ -146,7 +145,6 @@ def test_what_is_slow_on_a_device_is_told(monkeypatch):
 
 def test_compile_in_fine_tuning_is_told(caplog, dictionary):
     """Its batches have too many shapes."""
-    warn_once.cache_clear()
     task = argparse.Namespace(source_dictionary=dictionary)
     ElectraModel.build_model(ElectraConfig(**TINY, compile="default"), task)
     assert "--compile is for pre-training alone" in caplog.text
@@ -202,7 +200,6 @@ def test_cuda_graphs_without_cuda_are_refused_with_what_there_is():
 
 def test_a_compiled_step_on_the_cpu_is_warned_of_once(caplog):
     """The model's and the criterion's are two."""
-    warn_once.cache_clear()
     compile_step(len, "none", CPU)
     assert not caplog.records
     if compile_obstacle("default", CPU) is None:

@@ -26,7 +26,7 @@ def test_fused_and_reference_agree_in_output_and_gradients(lengths, packed):
     for module, pack in ((fused, packed), (reference, False)):
         inputs = x.clone().requires_grad_()
         layout = make_layout(lengths, 7, pack)
-        out = layout.spread(module(layout.collect(inputs), layout))[is_token]
+        out = layout.pad(module(layout.unpad(inputs), layout))[is_token]
         out.square().sum().backward()
         outputs.append((out, inputs.grad, module.qkv_proj.weight.grad))
     for ours, plain in zip(*outputs):

@@ -1,4 +1,4 @@
-"""Packing a padded batch and spreading it again."""
+"""Taking padding out of a batch and putting it back."""
 
 import pytest
 import torch
@@ -20,20 +20,20 @@ def test_places_of_the_tokens_by_hand():
     assert layout.attended.flatten().tolist() == [1, 1, 0, 1, 1, 1, 1, 0, 0]
 
 
-def test_spread_puts_zeros_at_padding_and_collect_takes_it_out():
+def test_pad_puts_zeros_at_padding_and_unpad_takes_it_out():
     layout = lay_out(2, 3, mask_padding([1, 3], 3), pack=True)
     x = torch.arange(1.0, 9.0).view(4, 2)
-    spread = layout.spread(x)
-    assert spread.tolist() == [[[1, 2], [0, 0], [0, 0]], [[3, 4], [5, 6], [7, 8]]]
-    assert torch.equal(layout.collect(spread), x)
+    padded = layout.pad(x)
+    assert padded.tolist() == [[[1, 2], [0, 0], [0, 0]], [[3, 4], [5, 6], [7, 8]]]
+    assert torch.equal(layout.unpad(padded), x)
 
 
-def test_gradients_of_spread_and_collect():
+def test_gradients_of_pad_and_unpad():
     layout = lay_out(2, 3, mask_padding([2, 3], 3), pack=True)
     x = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(layout.spread, x)
+    assert torch.autograd.gradcheck(layout.pad, x)
     padded = torch.randn(2, 3, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(layout.collect, padded)
+    assert torch.autograd.gradcheck(layout.unpad, padded)
 
 
 @pytest.mark.parametrize("pack", [False, True])
@@ -41,7 +41,7 @@ def test_without_padding_nothing_moves(pack):
     layout = lay_out(2, 4, mask_padding([4, 4], 4), pack)
     x = torch.randn(8, 3)
     assert layout.places is None
-    assert layout.spread(x).data_ptr() == x.data_ptr() == layout.collect(x.view(2, 4, 3)).data_ptr()
+    assert layout.pad(x).data_ptr() == x.data_ptr() == layout.unpad(x.view(2, 4, 3)).data_ptr()
     assert (layout.attended is None) == pack  # it is not worth a look where padding is kept
 
 

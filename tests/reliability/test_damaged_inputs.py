@@ -18,12 +18,9 @@ import pytest
 
 from commands import run
 from damage import damage_checkpoint, damage_file, damage_json
-from fairseq_electra.conversion.__main__ import main as convert
+from fairseq_electra.__main__ import main
 from fairseq_electra.conversion.key_map import DISCRIMINATOR, GENERATOR
 from fairseq_electra.data.conll import format_conll
-from fairseq_electra.hub import predict_answers, predict_sentences, predict_tags
-from fairseq_electra.runs import show_replacements
-from fairseq_electra.text import prepare_data, prepare_squad, prepare_tagging, prepare_task
 from foreign import SHAPES, make_pair, save
 from squad_bin import make_squad, make_squad_bin
 from squad_bin import make_tokenizer as make_squad_tokenizer
@@ -38,10 +35,8 @@ class Inputs(NamedTuple):
     """A command's inputs and how it is called."""
 
     make: Callable[[Path], None]  # writes them into a folder
-    main: Callable
-    arguments: List[str]  # {} is the folder; the command makes {}/out
+    arguments: List[str]  # of fairseq-electra; {} is the folder, the command makes {}/out
     damaged: List[str]  # patterns of the files that may be damaged
-    as_script: bool = False  # reads sys.argv
 
 
 def make_foreign(folder: Path) -> None:
@@ -54,13 +49,13 @@ def make_foreign(folder: Path) -> None:
 def make_export(folder: Path) -> None:
     """What import-hf makes of a pair, with its tokenizer."""
     make_foreign(folder)
-    convert(["import-hf", f"{folder}/d", "--generator", f"{folder}/g", f"{folder}/ours"])
+    main(["import-hf", f"{folder}/d", "--generator", f"{folder}/g", f"{folder}/ours"])
 
 
 def make_foreign_pipeline(folder: Path) -> None:
     """A pair with tokenizer.json, as export-hf writes it."""
     make_export(folder)
-    convert(["export-hf", f"{folder}/ours/checkpoint.pt", f"{folder}/hf"])
+    main(["export-hf", f"{folder}/ours/checkpoint.pt", f"{folder}/hf"])
 
 
 def make_authors_files(folder: Path) -> None:
@@ -154,85 +149,67 @@ CHECKPOINT = "save/checkpoint_last.pt"
 INPUTS: Dict[str, Inputs] = {
     "import-hf": Inputs(
         make_foreign,
-        convert,
         ["import-hf", "{}/d", "--generator", "{}/g", "{}/out"],
         ["[dg]/config.json", "[dg]/vocab.txt", "[dg]/model.safetensors"],
     ),
     "import-hf, tokenizer.json": Inputs(
         make_foreign_pipeline,
-        convert,
         ["import-hf", "{}/hf/discriminator", "--generator", "{}/hf/generator", "{}/out"],
         ["hf/*/tokenizer.json", "hf/*/tokenizer_config.json"],
     ),
     "import-tf": Inputs(
         make_authors_files,
-        convert,
         ["import-tf", "{}/tf/model.ckpt", "--vocab", "{}/tf/vocab.txt", "{}/out"],
         ["tf/*"],
     ),
     "export-hf": Inputs(
         make_export,
-        convert,
         ["export-hf", "{}/ours/checkpoint.pt", "--data", "{}/ours", "{}/out"],
         ["ours/*"],
     ),
     "import-roberta": Inputs(
         make_roberta,
-        convert,
         ["import-roberta", "{}/" + CHECKPOINT, "--data", "{}/bin", "{}/out"],
         [CHECKPOINT, "bin/dict.txt", "bin/vocab.txt", "bin/tokenizer_info.json"],
     ),
     "prepare_data.sh": Inputs(
         make_raw_text,
-        prepare_data.main,
-        ["{}/out", "{}/raw.txt", "--vocab", "{}/vocab.txt", "--workers", "1"],
+        ["prepare-data", "{}/out", "{}/raw.txt", "--vocab", "{}/vocab.txt", "--workers", "1"],
         ["*.txt"],
-        as_script=True,
     ),
     "prepare_task.sh": Inputs(
         make_task_files,
-        prepare_task.main,
-        ["{}/out", "{}/bin", "{}"],
+        ["prepare-task", "{}/out", "{}/bin", "{}"],
         ["bin/*", "*.tsv"],
-        as_script=True,
     ),
     "prepare_tagging.sh": Inputs(
         make_conll_files,
-        prepare_tagging.main,
-        ["{}/out", "{}/bin", "{}/conll"],
+        ["prepare-tagging", "{}/out", "{}/bin", "{}/conll"],
         ["bin/*", "conll/*"],
-        as_script=True,
     ),
     "prepare_squad.sh": Inputs(
         make_squad_files,
-        prepare_squad.main,
-        ["{}/out", "{}/bin", "{}/train.json", "{}/dev.json"],
+        ["prepare-squad", "{}/out", "{}/bin", "{}/train.json", "{}/dev.json"],
         ["bin/*", "*.json"],
-        as_script=True,
     ),
     "predict_tags.py": Inputs(
         make_tagger,
-        predict_tags.main,
-        ["{}/" + CHECKPOINT, "{}/input.txt", "--data", "{}/bin", "--out", "{}/out"],
+        ["tag", "{}/" + CHECKPOINT, "{}/input.txt", "--data", "{}/bin", "--out", "{}/out"],
         [CHECKPOINT, "input.txt", "bin/dict.txt", "bin/vocab.txt", "bin/*.json", "bin/label/*"],
     ),
     "predict_answers.py": Inputs(
         make_answerer,
-        predict_answers.main,
-        ["{}/" + CHECKPOINT, "{}/input.json", "--data", "{}/bin", "--out", "{}/out"],
+        ["answer", "{}/" + CHECKPOINT, "{}/input.json", "--data", "{}/bin", "--out", "{}/out"],
         [CHECKPOINT, "input.json", "bin/dict.txt", "bin/vocab.txt", "bin/tokenizer_info.json"],
     ),
     "predict_sentences.py": Inputs(
         make_classifier,
-        predict_sentences.main,
-        ["{}/" + CHECKPOINT, "{}/task"],
+        ["predict", "{}/" + CHECKPOINT, "{}/task"],
         [CHECKPOINT, "task/*/dict.txt", "task/*/valid.*"],
-        as_script=True,
     ),
     "show_replacements.py": Inputs(
         make_pretrained,
-        show_replacements.main,
-        ["{}/" + CHECKPOINT, "--data", "{}/bin", "--html", "{}/out"],
+        ["show", "{}/" + CHECKPOINT, "--data", "{}/bin", "--html", "{}/out"],
         [CHECKPOINT, "bin/dict.txt", "bin/valid.*", "bin/vocab.txt", "bin/tokenizer_info.json"],
     ),
 }
@@ -240,12 +217,7 @@ INPUTS: Dict[str, Inputs] = {
 
 def call(inputs: Inputs, folder: Path):
     """Run the command in this process."""
-    arguments = [argument.format(folder) for argument in inputs.arguments]
-    if not inputs.as_script:
-        return inputs.main(arguments)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["command", *arguments])
-        return inputs.main()
+    main([argument.format(folder) for argument in inputs.arguments])
 
 
 def read_files(folder: Path) -> Dict[str, bytes]:

@@ -100,7 +100,9 @@ def test_numbers_without_meaning(name, values):
 def test_weights(name):
     check_weights(ElectraCriterionConfig(**{name: 0.0}))
     for value in (-1.0, math.nan, math.inf):
-        with pytest.raises(ValueError, match=f"--{name.replace('_', '-')} must be a number from 0"):
+        with pytest.raises(
+            ValueError, match=f"--{name.replace('_', '-')} must be a number, 0 or more"
+        ):
             check_weights(ElectraCriterionConfig(**{name: value}))
 
 
@@ -131,7 +133,7 @@ def test_fairseqs_own_options(section, option, wrong, right):
         check_options(cfg, has_gpu=False)
     for value in wrong:
         cfg[section][option] = value
-        with pytest.raises(ValueError, match=f"--{option.replace('_', '-')} must be a .* from "):
+        with pytest.raises(ValueError, match=f"--{option.replace('_', '-')} must be a .* or more"):
             check_options(cfg, has_gpu=False)
 
 

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from commands import Command, command_environment, start, wait_for
 from fairseq_electra.compat.distributed.workers import LostError, describe_exit, explained
+from fairseq_electra.process.state import process_state
 from tiny import ROOT
 from tiny_runs import LONGEST, finish, free_port, launch, list_children, run_options
 
@@ -77,11 +78,14 @@ from fairseq.distributed import utils
 before = utils.distributed_init
 pickle.loads(bytes.fromhex(sys.argv[1]))
 print("plugin:", utils.distributed_init is not before)
+from fairseq_electra.process.state import ProcessState, process_state
+print("fresh:", process_state == ProcessState())
 """
 
 
 def test_a_spawned_worker_has_the_plugin_before_it_meets_the_others(monkeypatch):
-    """As it gets fairseq's main function, not as it runs it."""
+    """As it gets fairseq's main function, not as it runs it; and nothing that its parent knows."""
+    process_state.warned.add("of something")
     passed = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.multiprocessing, "spawn", lambda args, **_: passed.append(args[0]))
@@ -89,7 +93,8 @@ def test_a_spawned_worker_has_the_plugin_before_it_meets_the_others(monkeypatch)
     cfg.distributed_training.distributed_init_method = "tcp://h:1"
     distributed_utils.call_main(cfg, train.main)
     command = [sys.executable, "-c", UNPICKLE, pickle.dumps(passed[0]).hex()]
-    assert subprocess.check_output(command, text=True, cwd=ROOT).splitlines()[-1] == "plugin: True"
+    output = subprocess.check_output(command, text=True, cwd=ROOT)
+    assert output.splitlines()[-2:] == ["plugin: True", "fresh: True"]
 
 
 @pytest.mark.campaign

@@ -223,6 +223,6 @@ def test_a_trainer_of_a_copy_is_refused(monkeypatch, environ):
     """As fairseq-hydra-train comes to it, which imports the plugin after looking for workers."""
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    spread = SimpleNamespace(distributed_world_size=1)
+    distributed = SimpleNamespace(distributed_world_size=1)
     with pytest.raises(ValueError, match="has started 2"):
-        Trainer(SimpleNamespace(distributed_training=spread), None, None, None)
+        Trainer(SimpleNamespace(distributed_training=distributed), None, None, None)

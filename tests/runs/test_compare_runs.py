@@ -13,8 +13,8 @@ import pytest
 from matplotlib import pyplot
 
 from commands import run
-from fairseq_electra.runs.compare_runs import main, split_spec
-from fairseq_electra.runs.flops import main as flops_main
+from fairseq_electra.__main__ import main
+from fairseq_electra.runs.compare_runs import split_spec
 from fairseq_electra.runs.measure_runs import (
     count_encoder_parameters,
     count_flops_per_token,
@@ -22,6 +22,7 @@ from fairseq_electra.runs.measure_runs import (
     measure_pretraining,
     name_kind,
 )
+from fairseq_electra.runs.plotting import plot_to
 from fairseq_electra.runs.read_logs import find_log, parse_json_line, parse_simple_line, read_log
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "compare_runs.py"
@@ -152,7 +153,7 @@ def write_finetuning(folder, *accuracies, data="task-bin", best="accuracy"):
 
 def run_main(capsys, tmp_path, *options):
     """Run the command; its stdout and the rows of table.json by model."""
-    main([*map(str, options), "--out", str(tmp_path / "out")])
+    main(["compare", *map(str, options), "--out", str(tmp_path / "out")])
     document = json.loads((tmp_path / "out" / "table.json").read_text(encoding="utf-8"))
     return capsys.readouterr().out, {row["model"]: row for row in document["rows"]}
 
@@ -217,7 +218,7 @@ def test_electra_row(tmp_path, capsys, electra):
 def test_flops_agree_with_flops_py(tmp_path, capsys, electra):
     _, rows = run_main(capsys, tmp_path, electra)
     options = ["--tokens-per-sample", "64", "--mask-prob", "0.15"]
-    flops_main([*options, "--generator-ffn-embed-dim", "128", "--json"])
+    main(["flops", *options, "--generator-ffn-embed-dim", "128", "--json"])
     per_token = json.loads(capsys.readouterr().out)["per_token"]
     assert rows["electra"]["flops_per_token"] == pytest.approx(per_token)
     assert rows["electra"]["flops"] == pytest.approx(2500 * per_token)
@@ -239,7 +240,7 @@ def test_first_stage_gives_no_curve_of_what_is_not_judged_yet(two_stages):
 def test_flops_of_two_stages_agree_with_flops_py(tmp_path, capsys, two_stages):
     _, rows = run_main(capsys, tmp_path, two_stages)
     options = ["--tokens-per-sample", "64", "--mask-prob", "0.15"]
-    flops_main([*options, "--generator-ffn-embed-dim", "128", "--json"])
+    main(["flops", *options, "--generator-ffn-embed-dim", "128", "--json"])
     count = json.loads(capsys.readouterr().out)
     first, second = count["mlm_per_token"], count["per_token"]
     assert rows["two"]["flops"] == pytest.approx(1200 * first + 1200 * second)
@@ -268,7 +269,7 @@ def test_electra_mlm_is_a_masked_lm_with_embeddings_of_its_own_width(tmp_path, c
         find_log(write_log(tmp_path / "mlm", make_head("masked_lm", model=model) + lines))
     )
     assert name_kind(log) == "masked_lm"
-    flops_main(["--tokens-per-sample", "64", "--mask-prob", "0.15", "--json"])
+    main(["flops", "--tokens-per-sample", "64", "--mask-prob", "0.15", "--json"])
     expected = json.loads(capsys.readouterr().out)["electra_mlm_per_token"]
     assert count_flops_per_token(log, "masked_lm") == (pytest.approx(expected), None)
     _, rows = run_main(capsys, tmp_path, tmp_path / "mlm")
@@ -371,7 +372,7 @@ def test_each_task_has_a_line(tmp_path, capsys, electra):
     assert find_cells(text, "fine-tuned library-bin accuracy (%)") == ["70.0", "-"]
     for wrong in ("swapped=words", "swapped-bin"):
         with pytest.raises(SystemExit, match="NAME is one of library-bin, swapped-bin"):
-            main([*runs, "--out", str(tmp_path / "out"), "--task", wrong])
+            main(["compare", *runs, "--out", str(tmp_path / "out"), "--task", wrong])
 
 
 def test_tags_without_entities_have_an_accuracy(tmp_path):
@@ -411,7 +412,7 @@ def test_nan_is_said_and_kept_out_of_the_json_table(tmp_path, capsys, electra):
 def test_log_without_sizes_needs_flops_per_token(tmp_path, capsys):
     bare = write_log(tmp_path / "bare", make_line(10, loss=6, ppl=64, wall=30))
     with pytest.raises(SystemExit, match=r"encoder_layers; give --flops-per-token bare=NUMBER"):
-        main([str(bare), "--out", str(tmp_path / "out")])
+        main(["compare", str(bare), "--out", str(tmp_path / "out")])
     output, rows = run_main(capsys, tmp_path, bare, "--x", "hours")
     assert "bare: no FLOPs" in output and "flops" not in rows["bare"]
     assert "bare: no validation yet" in output
@@ -422,7 +423,7 @@ def test_log_without_sizes_needs_flops_per_token(tmp_path, capsys):
 def test_bad_logs_are_named_with_the_way_out(tmp_path, electra, roberta):
     def stop(*runs):
         with pytest.raises(SystemExit) as error:
-            main([*map(str, runs), "--out", str(tmp_path / "out")])
+            main(["compare", *map(str, runs), "--out", str(tmp_path / "out")])
         assert not (tmp_path / "out").exists()
         return str(error.value)
 
@@ -463,6 +464,26 @@ def test_plot_is_a_readable_png(tmp_path, capsys, electra, roberta, x):
     run_main(capsys, tmp_path, electra, roberta, "--x", x)
     height, width, _ = pyplot.imread(tmp_path / "out" / "curves.png").shape
     assert width > 2 * 700 and height > 400  # two panels: losses of both, AUC of one
+
+
+def test_without_matplotlib_there_is_a_table_and_a_line_on_what_to_install(
+    tmp_path, capsys, monkeypatch, electra, roberta
+):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
+    monkeypatch.delitem(sys.modules, "fairseq_electra.runs.plot_runs", raising=False)
+    main(["compare", str(electra), str(roberta), "--out", str(tmp_path / "out")])
+    printed, told = capsys.readouterr()
+    assert printed.startswith("| ") and "discriminator AUC" in printed
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["table.json", "table.md"]
+    assert told == (
+        f"no {tmp_path / 'out' / 'curves.png'}: matplotlib is not installed: "
+        "pip install 'fairseq_electra[plot]'\n"
+    )
+
+
+def test_another_module_that_is_missing_is_an_error(tmp_path):
+    with pytest.raises(ModuleNotFoundError), plot_to(tmp_path / "curves.png"):
+        import no_such_module  # noqa: F401 (it is not there)
 
 
 @pytest.fixture

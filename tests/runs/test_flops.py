@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commands import run
+from fairseq_electra.__main__ import main
 from fairseq_electra.runs.count_flops import (
     PAPER,
     TransformerSize,
@@ -22,7 +23,7 @@ from fairseq_electra.runs.count_flops import (
     replaced_head_terms,
     word_head_terms,
 )
-from fairseq_electra.runs.flops import main, read_arch
+from fairseq_electra.runs.flops import read_arch
 from fairseq_electra.runs.measure_runs import GENERATOR_OPTIONS
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "flops.py"
@@ -185,7 +186,7 @@ def test_matched_updates_cost_the_same_to_half_an_update(updates, cost, other_co
 
 
 def run_json(capsys, *options):
-    main(["--json", *options])
+    main(["flops", "--json", *options])
     return json.loads(capsys.readouterr().out)
 
 
@@ -216,7 +217,7 @@ def test_vocabulary_of_a_data_folder_counts_the_specials(tmp_path, capsys):
 
 
 def test_table_names_every_part_and_the_equal_roberta(capsys):
-    main(["--arch", "electra_small"])
+    main(["flops", "--arch", "electra_small"])
     table = capsys.readouterr().out
     for part in ("generator", "discriminator"):
         for piece in ("embeddings", "layers", "head"):
@@ -252,12 +253,12 @@ def test_electra_mlm_has_embeddings_of_its_own_width(capsys):
 
 def test_match_mlm_prints_the_number_alone(capsys):
     expected = run_json(capsys, *STAGES)["electra_mlm_updates"]
-    main([*STAGES, "--match-mlm"])
+    main(["flops", *STAGES, "--match-mlm"])
     assert capsys.readouterr().out == f"{expected}\n"
 
 
 def test_table_of_two_stages(capsys):
-    main([*STAGES])
+    main(["flops", *STAGES])
     lines = capsys.readouterr().out.splitlines()
     assert "30 updates, the first 12 fill masks" in lines[0]
     assert [line[:22].rstrip() for line in lines].count("discriminator head") == 2
@@ -291,7 +292,7 @@ def test_sizes_among_options_of_fairseq_train_count(capsys):
 )
 def test_bad_options_are_named(options, message, capsys):
     with pytest.raises(SystemExit) as stop:
-        main(options)
+        main(["flops", *options])
     assert message in f"{stop.value}{capsys.readouterr().err}"
 
 

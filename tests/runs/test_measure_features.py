@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from fairseq_electra.__main__ import main
 from fairseq_electra.runs import measure_features
 from tiny import TINY_OPTIONS, USER_DIR
 
@@ -14,15 +15,11 @@ from tiny import TINY_OPTIONS, USER_DIR
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A data-bin with a tokenizer, of 12 words that follow each other."""
-    from fairseq_electra.text import prepare_data
-
     folder = tmp_path_factory.mktemp("features")
     lines = [" ".join(f"w{(i + j) % 12}" for j in range(14)) for i in range(300)]
     (folder / "text.txt").write_text("\n\n".join(lines) + "\n")
-    command = ["prepare_data.sh", str(folder / "bin"), str(folder / "text.txt"), "--workers", "1"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [*command, "--vocab-size", "75"])
-        prepare_data.main()
+    command = ["prepare-data", str(folder / "bin"), str(folder / "text.txt"), "--workers", "1"]
+    main([*command, "--vocab-size", "75"])
     return folder
 
 
@@ -43,7 +40,7 @@ def measure(*arguments):
     with pytest.MonkeyPatch.context() as patch:
         printed = []
         patch.setattr("builtins.print", lambda *words, **_: printed.append(words[0]))
-        measure_features.main([str(argument) for argument in arguments])
+        main(["features", *map(str, arguments)])
     return json.loads(printed[0])
 
 
@@ -90,4 +87,4 @@ def test_a_probe_reads_what_is_in_the_words(checkpoint, tmp_path):
 )
 def test_what_is_no_checkpoint_is_said_in_one_line(prepared, run, message):
     with pytest.raises(SystemExit, match=f"fairseq-electra features: .*{message}"):
-        measure_features.main([run.format(prepared)])
+        main(["features", run.format(prepared)])

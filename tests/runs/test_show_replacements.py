@@ -13,6 +13,7 @@ from fairseq.data import Dictionary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fairseq_electra.__main__ import main
 from fairseq_electra.data.tokenizer import SentencePieceTokenizer, load_wordpiece
 from fairseq_electra.runs.render_replacements import (
     ROWS,
@@ -31,7 +32,7 @@ from fairseq_electra.runs.replacement_words import (
     lay_out_words,
     read_piece,
 )
-from fairseq_electra.runs.show_replacements import find_tokenizer, main, summarize
+from fairseq_electra.runs.show_replacements import find_tokenizer, summarize
 from tiny import ROOT
 
 SCRIPT = ROOT / "scripts" / "show_replacements.py"
@@ -317,7 +318,7 @@ def show(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
 
     def run_main(*arguments):
-        main([str(argument) for argument in arguments])
+        main(["show", *map(str, arguments)])
         return capsys.readouterr().out
 
     return run_main
@@ -461,7 +462,7 @@ def test_wrong_options_are_explained(trained, show, options, message):
 def test_counts_begin_at_one(show, capsys, option):
     with pytest.raises(SystemExit):
         show("checkpoint.pt", option, "0")
-    assert f"{option}: 0 is not a number from 1 on" in capsys.readouterr().err
+    assert f"{option}: 0 is not a whole number above 0" in capsys.readouterr().err
 
 
 def test_a_missing_checkpoint_and_a_folder_are_named(show, tmp_path):

@@ -69,7 +69,7 @@ def test_arguments_that_are_missing_are_named(folder, tmp_path):
     ("name", "value", "message"),
     [
         ("MODEL", "bert", "argument --model: invalid choice: 'bert'"),
-        ("BATCH", "0", "--batch-size must be a whole number from 1 on, not '0'\n"),
+        ("BATCH", "0", "--batch-size must be a whole number, 1 or more, not '0'\n"),
         ("EPOCHS", "1.5", "argument --epochs: 1.5: give a whole number above 0\n"),
     ],
 )

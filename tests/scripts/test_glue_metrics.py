@@ -28,8 +28,8 @@ def test_numbers_by_hand():
     guesses, labels = [1, 2, 9, 3], [0, 1, 2, 5]
     a, b = sum(guesses) / 4, sum(labels) / 4
     cov = sum((x - a) * (y - b) for x, y in zip(guesses, labels, strict=True))
-    spread = sum((x - a) ** 2 for x in guesses) * sum((y - b) ** 2 for y in labels)
-    assert found == pytest.approx({"spearman": 80.0, "pearson": 100 * cov / math.sqrt(spread)})
+    squares = sum((x - a) ** 2 for x in guesses) * sum((y - b) ** 2 for y in labels)
+    assert found == pytest.approx({"spearman": 80.0, "pearson": 100 * cov / math.sqrt(squares)})
 
 
 @given(st.lists(st.tuples(st.sampled_from("01"), st.sampled_from("01")), min_size=1, max_size=30))

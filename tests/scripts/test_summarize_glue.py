@@ -27,7 +27,7 @@ def runs(tmp_path):
     return tmp_path
 
 
-def test_median_best_spread_by_hand(runs):
+def test_median_best_range_by_hand(runs):
     mcc = summarize(runs / "a")["CoLA"]["mcc"]
     assert (mcc["median"], mcc["best"], mcc["lowest"], mcc["majority"]) == (14.0, 30.0, 10.0, 0.0)
     assert mcc["sd"] == pytest.approx((((8**2) + 4**2 + 12**2) / 2) ** 0.5)

@@ -151,7 +151,7 @@ def test_batches_that_are_no_number_are_named(folder, tmp_path):
     assert "argument --epochs: 1.5: give a whole number above 0" in done.output
     done = run_script(*arguments, check=False, BATCH="1.5")
     assert done.returncode == 1
-    assert "--batch-size must be a whole number from 1 on, not '1.5'\n" in done.output
+    assert "--batch-size must be a whole number, 1 or more, not '1.5'\n" in done.output
     assert not (tmp_path / "save").exists()
 
 

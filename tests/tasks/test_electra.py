@@ -1,4 +1,4 @@
-"""Whole fairseq commands at the tiny size: training, validating, resuming, spreading, bad input."""
+"""Whole fairseq commands at the tiny size: training, validating, resuming, workers, bad input."""
 
 import json
 import re

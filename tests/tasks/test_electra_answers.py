@@ -9,8 +9,8 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from fairseq_electra.__main__ import main
 from fairseq_electra.answers.decode import HEAD
-from fairseq_electra.hub import predict_answers
 from fairseq_electra.hub.finetuned_model import load_finetuned
 from fairseq_electra.models.electra_config import ElectraConfig
 from fairseq_electra.modules.answer_head import JointAnswerHead, LinearAnswerHead
@@ -58,9 +58,9 @@ def load_state(path):
 
 
 def predict(capsys, *arguments):
-    """What predict_answers.py printed, or the message it ended with."""
+    """What the command printed, or the message it ended with."""
     try:
-        predict_answers.main([str(argument) for argument in arguments])
+        main(["answer", *map(str, arguments)])
     except SystemExit as stop:
         return str(stop.code)
     return capsys.readouterr().out

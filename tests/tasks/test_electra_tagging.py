@@ -10,8 +10,8 @@ import torch
 from omegaconf import OmegaConf
 from seqeval.metrics import f1_score
 
+from fairseq_electra.__main__ import main
 from fairseq_electra.data.conll import format_conll, read_conll
-from fairseq_electra.hub import predict_tags
 from fairseq_electra.hub.finetuned_model import load_finetuned
 from fairseq_electra.models.electra_config import ElectraConfig
 from fairseq_electra.modules.heads import TaggingHead
@@ -86,9 +86,9 @@ def test_a_resumed_run_ends_with_the_same_weights(trained, train, tmp_path):
 
 
 def tag(capsys, *arguments):
-    """What predict_tags.py printed, or the message it ended with."""
+    """What the command printed, or the message it ended with."""
     try:
-        predict_tags.main([str(argument) for argument in arguments])
+        main(["tag", *map(str, arguments)])
     except SystemExit as stop:
         return str(stop.code)
     return capsys.readouterr().out
@@ -217,7 +217,7 @@ def test_what_the_script_cannot_use_is_named(trained, tag_bin, tmp_path, capsys)
     for arguments, message in (
         (
             (checkpoint, source, "--tag-column", 1),
-            "in.txt, line 1: 'NN' is no tag like the model's",
+            "in.txt, line 1: 'NN' is not a tag like the model's",
         ),
         ((checkpoint, source, "--out", source), "in.txt exists already"),
         ((checkpoint, tmp_path / "gone"), "gone cannot be read"),

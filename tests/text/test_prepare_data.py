@@ -4,7 +4,6 @@ import gzip
 import multiprocessing
 import random
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from fairseq.data import Dictionary, data_utils
 
 from commands import run_script
+from fairseq_electra.__main__ import main
 from fairseq_electra.data.tokenizer import BERT_SPECIALS, load_tokenizer
 from fairseq_electra.text import prepare_data
 
@@ -48,14 +48,12 @@ def vocab(tmp_path) -> Path:
 
 
 @pytest.fixture
-def prepare(monkeypatch, capsys):
+def prepare(capsys):
     """Run the script in this process; returns what it printed, or the message it ended with."""
 
     def run(*words) -> str:
-        command = ["prepare_data.sh", *map(str, words), "--workers", "1"]
-        monkeypatch.setattr(sys, "argv", command)
         try:
-            prepare_data.main()
+            main(["prepare-data", *map(str, words), "--workers", "1"])
         except SystemExit as stop:
             return f"{stop.code} {capsys.readouterr().err}"
         return capsys.readouterr().out

@@ -1,12 +1,11 @@
 """SQuAD's files to the folder that the task reads, and the number of its windows."""
 
 import json
-import sys
 
 import pytest
 
+from fairseq_electra.__main__ import main
 from fairseq_electra.tasks.electra_answers import ElectraAnswersTask, ElectraAnswersTaskConfig
-from fairseq_electra.text import prepare_squad
 from fairseq_electra.text.finetune_data import count_windows
 from squad_bin import list_qas, make_squad, make_tokenizer
 
@@ -22,14 +21,13 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def prepare(folder, monkeypatch, capsys):
+def prepare(folder, capsys):
     """Run the script; returns what it printed, or the message it ended with."""
 
     def run(*files) -> str:
         names = ["out", "bin", *files]
-        monkeypatch.setattr(sys, "argv", ["prepare_squad.sh", *(str(folder / n) for n in names)])
         try:
-            prepare_squad.main()
+            main(["prepare-squad", *(str(folder / n) for n in names)])
         except SystemExit as stop:
             return str(stop.code)
         return capsys.readouterr().out

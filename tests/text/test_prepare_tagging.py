@@ -1,12 +1,10 @@
 """CoNLL files to the folder that --task electra_tagging reads."""
 
-import sys
-
 import pytest
 
+from fairseq_electra.__main__ import main
 from fairseq_electra.data.conll import read_conll
 from fairseq_electra.tasks.electra_tagging import ElectraTaggingTask, ElectraTaggingTaskConfig
-from fairseq_electra.text import prepare_tagging
 from tagging_bin import make_tokenizer
 
 TRAIN = "-DOCSTART- X O\n\nw1 X B-A\nw12 X I-A\n\n\nw3 Y O\n"
@@ -25,14 +23,13 @@ def folders(tmp_path):
 
 
 @pytest.fixture
-def prepare(folders, monkeypatch, capsys):
+def prepare(folders, capsys):
     """Run the script; returns what it printed, or the message it ended with."""
 
     def run(*options) -> str:
         names = [str(folders / name) for name in ("out", "bin", "conll")]
-        monkeypatch.setattr(sys, "argv", ["prepare_tagging.sh", *options, *names])
         try:
-            prepare_tagging.main()
+            main(["prepare-tagging", *options, *names])
         except SystemExit as stop:
             return str(stop.code)
         return capsys.readouterr().out

@@ -1,13 +1,12 @@
 """Labelled text to the layout that fairseq's sentence_prediction task reads."""
 
-import sys
-
 import pytest
 from fairseq.tasks.sentence_prediction import SentencePredictionConfig, SentencePredictionTask
 from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from fairseq_electra.__main__ import main
 from fairseq_electra.data.tokenizer import BERT_SPECIALS, WordPieceTokenizer
 from fairseq_electra.text import prepare_task
 
@@ -30,14 +29,13 @@ def folders(tmp_path):
 
 
 @pytest.fixture
-def prepare(folders, monkeypatch, capsys):
+def prepare(folders, capsys):
     """Run the script; returns what it printed, or the message it ended with."""
 
     def run(*options) -> str:
         names = [str(folders / name) for name in ("out", "bin", "tsv")]
-        monkeypatch.setattr(sys, "argv", ["prepare_task.sh", *options, *names])
         try:
-            prepare_task.main()
+            main(["prepare-task", *options, *names])
         except SystemExit as stop:
             return str(stop.code)
         return capsys.readouterr().out

@@ -1,26 +1,17 @@
-"""Changes in how fairseq writes, finds and reads checkpoints."""
+"""Changes in how fairseq writes, finds and reads checkpoints, and goes on from one."""
 
 import tarfile
+from typing import Callable
 
 import torch
 from fairseq import checkpoint_utils, file_utils
 from fairseq.file_io import PathManager
 from fairseq.trainer import Trainer
-from omegaconf import OmegaConf
 
 from fairseq_electra.checkpoints import safe_loading
 from fairseq_electra.checkpoints.files import copy_whole, load_whole, write_whole
-from fairseq_electra.compat.checkpoints.resuming import (
-    agree_on_checkpoint,
-    describe_misfit,
-    early_stop,
-    find_chosen,
-    read_chosen,
-    resume_log_interval,
-    resume_schedule,
-    stop_if_complete,
-    warn_of_changes,
-)
+from fairseq_electra.compat.checkpoints import resuming
+from fairseq_electra.process.state import process_state
 
 
 def allow_checkpoint_classes() -> None:
@@ -80,47 +71,71 @@ def write_checkpoints_whole() -> None:
     PathManager.copy = staticmethod(copy_checkpoint)
 
 
-def check_checkpoints_first() -> None:
-    """Refuse a damaged checkpoint, and find the newest one where checkpoint_last.pt is missing.
+def when_resumed(act: Callable) -> None:
+    """Call `act(cfg, trainer, extra_state)` when fairseq has loaded what a run goes on from.
 
-    torch loads a file with a flipped bit, and fairseq starts anew, over the checkpoints that are
-    there, where checkpoint_last.pt or --restore-file is not. Two trainings in one save-dir write
-    over each other's checkpoints (save_dir_lock.py). Whatever does not fit is said to be the
-    architecture, and other options or data are taken without a word (run_options.py).
-    Needed by every fairseq to date.
+    Of the arguments the first is fairseq's CheckpointConfig, the last what a checkpoint has beside
+    weights and optimizer.
     """
     original = checkpoint_utils.load_checkpoint
 
     def load_checkpoint(cfg, trainer, **passthrough_args):
-        chosen = agree_on_checkpoint(cfg, trainer)
-        if chosen != cfg.restore_file:  # a fine-tuning that has begun goes on too
-            cfg = OmegaConf.merge(cfg, {"restore_file": chosen, "finetune_from_model": None})
-        first = trainer.data_parallel_rank == 0
-        path = find_chosen(cfg, trainer.checkpoint_suffix)
-        saved = read_chosen(path) if first else {}
-        try:
-            extra_state, epoch_itr = original(cfg, trainer, **passthrough_args)
-        except Exception as error:
-            message = describe_misfit(error, path, saved, trainer.cfg)
-            if message is None:
-                raise
-            raise ValueError(message) from error
+        extra_state, epoch_itr = original(cfg, trainer, **passthrough_args)
         if trainer.get_num_updates() > 0:
-            if first:
-                warn_of_changes(saved, trainer)
-            if not (cfg.reset_lr_scheduler or cfg.reset_dataloader):
-                resume_schedule(extra_state, trainer)
-            if not cfg.reset_meters:
-                resume_log_interval(extra_state)
-                early_stop().update(extra_state.get("early_stop", {}))
-        stop_if_complete(trainer)
+            act(cfg, trainer, extra_state)
         return extra_state, epoch_itr
 
     checkpoint_utils.load_checkpoint = load_checkpoint
 
 
+def explain_misfits() -> None:
+    """Say why a checkpoint does not fit the run, and which options differ.
+
+    fairseq says to "ensure that the architectures match", whatever the reason was.
+    Needed by every fairseq to date.
+    """
+    original = checkpoint_utils.load_checkpoint
+
+    def load_checkpoint(cfg, trainer, **passthrough_args):
+        try:
+            return original(cfg, trainer, **passthrough_args)
+        except Exception as error:
+            message = resuming.describe_misfit(error, cfg, trainer)
+            if message is None:
+                raise
+            raise ValueError(message) from error
+
+    checkpoint_utils.load_checkpoint = load_checkpoint
+
+
+def name_other_options() -> None:
+    """Warn where a run goes on with other options or data than its checkpoint's (run_options.py).
+
+    fairseq takes them without a word. Needed by every fairseq to date.
+    """
+    when_resumed(resuming.warn_of_changes)
+
+
+def tell_schedule() -> None:
+    """Tell the schedule the validation loss of the epoch at whose end a checkpoint was saved.
+
+    fairseq saves first and tells it then, so a run that goes on from that checkpoint has never told
+    it; some schedules lower the rate by it. Needed by every fairseq to date.
+    """
+    when_resumed(resuming.resume_schedule)
+
+
+def keep_log_interval() -> None:
+    """Go on with what was measured since the last line of the log (--log-interval).
+
+    fairseq drops all measures where it resumes at an epoch's beginning; but an interval of the log
+    goes on over epochs. Needed by every fairseq to date.
+    """
+    when_resumed(resuming.resume_log_interval)
+
+
 def keep_patience() -> None:
-    """Write into a checkpoint how many validations brought nothing (--patience), and the best.
+    """Go on counting how many validations brought nothing (--patience), from the best one.
 
     A run that is started again counts from 0 without it, and stops later than one that was not
     stopped. Needed by every fairseq to date.
@@ -128,9 +143,47 @@ def keep_patience() -> None:
     original = Trainer.save_checkpoint
 
     def save_checkpoint(self, filename, extra_state):
-        counted = dict(early_stop())
+        counted = dict(process_state.patience)
         if counted:
             extra_state = {**extra_state, "early_stop": counted}
         return original(self, filename, extra_state)
 
     Trainer.save_checkpoint = save_checkpoint
+    when_resumed(resuming.resume_patience)
+
+
+def end_complete_runs() -> None:
+    """Train no further update when a run that has made all of --max-update is started again.
+
+    fairseq looks only after an update, so it would make one more, and save it.
+    Needed by every fairseq to date.
+    """
+    when_resumed(resuming.stop_if_complete)
+
+
+def check_checkpoints_first() -> None:
+    """Refuse a damaged checkpoint, and find the newest one where checkpoint_last.pt is missing.
+
+    torch loads a file with a flipped bit, and fairseq starts anew, over the checkpoints that are
+    there, where checkpoint_last.pt or --restore-file is not. Needed by every fairseq to date.
+    """
+    original = checkpoint_utils.load_checkpoint
+
+    def load_checkpoint(cfg, trainer, **passthrough_args):
+        return original(resuming.choose(cfg, trainer), trainer, **passthrough_args)
+
+    checkpoint_utils.load_checkpoint = load_checkpoint
+
+
+def claim_save_dir() -> None:
+    """Refuse a second training in a save-dir (save_dir_lock.py).
+
+    The two would write over each other's checkpoints. Needed by every fairseq to date.
+    """
+    original = checkpoint_utils.load_checkpoint
+
+    def load_checkpoint(cfg, trainer, **passthrough_args):
+        resuming.claim(cfg, trainer)
+        return original(cfg, trainer, **passthrough_args)
+
+    checkpoint_utils.load_checkpoint = load_checkpoint

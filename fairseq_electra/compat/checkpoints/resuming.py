@@ -1,22 +1,24 @@
 """What fairseq forgets or does not say when a run goes on, or has nothing left to train.
 
-`compat/checkpoints/` calls these functions around fairseq's loading.
+`compat/checkpoints/` calls these functions around fairseq's loading; those after it have the same
+arguments, fairseq's CheckpointConfig, its trainer and what the checkpoint has beside weights.
 """
 
 import logging
-import sys
 import textwrap
 import zipfile
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Any, Callable, Dict, Optional
 
 from fairseq.distributed import utils as distributed_utils
 from fairseq.logging import metrics
+from omegaconf import OmegaConf
 
 from fairseq_electra.checkpoints.files import LAST, choose_checkpoint, remove_parts
 from fairseq_electra.checkpoints.safe_loading import load_file
 from fairseq_electra.compat.checkpoints.run_options import ORDER, list_changes
 from fairseq_electra.compat.checkpoints.save_dir_lock import lock_save_dir
+from fairseq_electra.process.state import process_state
 
 logger = logging.getLogger(__name__)
 
@@ -29,19 +31,12 @@ PLACE = (
 )
 
 
-def agree_on_checkpoint(cfg, trainer) -> str:
-    """The choice of the first worker, which all must load; ValueError on all if it has none.
-
-    That worker also sees to it that no other training writes to the save-dir while this one lasts.
-    """
-    answer = {"chosen": None, "error": None}
+def agree(trainer, decide: Callable[[], Any]) -> Any:
+    """What `decide()` gives on the first worker, on all of them; its ValueError on all, too."""
+    answer = {"decided": None, "error": None}
     if trainer.data_parallel_rank == 0:
         try:
-            if not cfg.no_save:
-                if distributed_utils.is_master(trainer.cfg.distributed_training):
-                    lock_save_dir(cfg.save_dir)
-                remove_parts(cfg.save_dir)
-            answer["chosen"] = choose_checkpoint(cfg, trainer.checkpoint_suffix)
+            answer["decided"] = decide()
         except ValueError as error:
             answer["error"] = str(error)
     if trainer.data_parallel_world_size > 1:
@@ -49,7 +44,39 @@ def agree_on_checkpoint(cfg, trainer) -> str:
         answer = distributed_utils.broadcast_object(answer, 0, group, dist_device=trainer.device)
     if answer["error"] is not None:
         raise ValueError(answer["error"])
-    return answer["chosen"]
+    return answer["decided"]
+
+
+def claim(cfg, trainer) -> None:
+    """Keep other trainings out of the save-dir, and delete what a kill left half written there.
+
+    Args:
+        cfg: fairseq's CheckpointConfig; with --no-save nothing is done.
+
+    Raises:
+        ValueError: on all workers, if another training has it.
+    """
+
+    def claim_here() -> None:
+        if distributed_utils.is_master(trainer.cfg.distributed_training):
+            lock_save_dir(cfg.save_dir)
+        remove_parts(cfg.save_dir)
+
+    if not cfg.no_save:
+        agree(trainer, claim_here)
+
+
+def choose(cfg, trainer):
+    """fairseq's CheckpointConfig with the checkpoint that all workers load.
+
+    Raises:
+        ValueError: on all workers, as `choose_checkpoint` does.
+    """
+    chosen = agree(trainer, lambda: choose_checkpoint(cfg, trainer.checkpoint_suffix))
+    if chosen == cfg.restore_file:
+        return cfg
+    # a fine-tuning that has begun goes on too
+    return OmegaConf.merge(cfg, {"restore_file": chosen, "finetune_from_model": None})
 
 
 def find_chosen(cfg, suffix: str) -> Optional[Path]:
@@ -71,8 +98,11 @@ def read_chosen(path: Optional[Path]) -> Dict:
     return {} if path is None else load_file(path, mmap=zipfile.is_zipfile(path))
 
 
-def warn_of_changes(saved: Dict, trainer) -> None:
+def warn_of_changes(cfg, trainer, extra_state) -> None:
     """Say, in the first worker's log, which options and data are not those of the checkpoint."""
+    if trainer.data_parallel_rank != 0:
+        return
+    saved = read_chosen(find_chosen(cfg, trainer.checkpoint_suffix))
     changes = list_changes(saved.get("cfg"), trainer.cfg)
     if changes:
         lost = any(change.option in ORDER for change in changes)
@@ -89,26 +119,27 @@ def in_epoch(saved: Dict) -> bool:
     return saved["extra_state"]["train_iterator"]["iterations_in_epoch"] > 0
 
 
-def describe_misfit(error: Exception, path: Optional[Path], saved: Dict, cfg) -> Optional[str]:
+def describe_misfit(error: Exception, cfg, trainer) -> Optional[str]:
     """What to say if `error` means that a checkpoint does not fit this run; None for others.
 
-    fairseq says to "ensure that the architectures match", whatever the reason was.
+    The first worker also names the options that differ.
 
     Args:
         error: of fairseq's loading.
-        path, saved: the checkpoint and what is in it.
-        cfg: fairseq's whole configuration.
+        cfg: fairseq's CheckpointConfig.
     """
     if not str(error).startswith(MISFITS):
         return None
+    path = find_chosen(cfg, trainer.checkpoint_suffix)
+    saved = read_chosen(path) if trainer.data_parallel_rank == 0 else {}
     # fairseq raises its own error while it handles the one that has the reason
     reason = str(error.__context__ or error).rstrip(".\n")
     reason = textwrap.shorten(reason, LONGEST, placeholder=" (and more)")
     parts = [f"the checkpoint {path} does not fit this run: {reason}"]
-    changes = list_changes(saved.get("cfg"), cfg)
+    changes = list_changes(saved.get("cfg"), trainer.cfg)
     if changes:
         parts.append(f"Options that differ: {', '.join(map(str, changes))}")
-    if path is not None and path.parent == Path(cfg.checkpoint.save_dir):
+    if path is not None and path.parent == Path(cfg.save_dir):
         parts.append(
             "It is in this run's --save-dir: another training needs another one (with "
             "--finetune-from-model if it is to begin with these weights)"
@@ -116,41 +147,33 @@ def describe_misfit(error: Exception, path: Optional[Path], saved: Dict, cfg) ->
     return ". ".join(parts)
 
 
-def resume_log_interval(extra_state) -> None:
-    """Restore what was measured since the last line of the log (--log-interval).
-
-    fairseq drops all measures where it resumes at an epoch's beginning; but an interval of the log
-    goes on over epochs.
-    """
+def resume_log_interval(cfg, trainer, extra_state) -> None:
+    """Restore what was measured since the last line of the log, unless --reset-meters is given."""
     meters = extra_state.get("metrics", {})
-    if extra_state["train_iterator"]["iterations_in_epoch"] == 0 and "train_inner" in meters:
+    at_start = extra_state["train_iterator"]["iterations_in_epoch"] == 0
+    if at_start and "train_inner" in meters and not cfg.reset_meters:
         metrics.load_state_dict({"train_inner": meters["train_inner"]})
 
 
-def resume_schedule(extra_state, trainer) -> None:
-    """Tell the schedule the validation loss of the epoch at whose end a checkpoint was saved.
+def resume_schedule(cfg, trainer, extra_state) -> None:
+    """Tell the schedule what it was to be told after a checkpoint at an epoch's end.
 
-    fairseq saves first, and tells it then; some schedules lower the rate by it.
+    Not with --reset-lr-scheduler, nor with --reset-dataloader, which begins with the first epoch.
     """
     place = extra_state["train_iterator"]
-    if place["iterations_in_epoch"] == 0:
+    is_kept = not (cfg.reset_lr_scheduler or cfg.reset_dataloader)
+    if is_kept and place["iterations_in_epoch"] == 0:
         trainer.lr_step(place["epoch"] - 1, extra_state.get("val_loss"))
 
 
-def early_stop() -> Dict:
-    """What --patience has counted: attributes of a function of fairseq-train, which may be main."""
-    for name in ("__main__", "fairseq_cli.train"):
-        function = getattr(sys.modules.get(name), "should_stop_early", None)
-        if function is not None:
-            return vars(function)
-    return {}
+def resume_patience(cfg, trainer, extra_state) -> None:
+    """Go on counting for --patience where the checkpoint was, unless --reset-meters is given."""
+    if not cfg.reset_meters:
+        process_state.patience.update(extra_state.get("early_stop", {}))
 
 
-def stop_if_complete(trainer) -> None:
-    """Train no further update when a run that has made all of --max-update is started again.
-
-    fairseq looks only after an update, so it would make one more, and save it.
-    """
+def stop_if_complete(cfg, trainer, extra_state) -> None:
+    """Let fairseq train no update if all of --max-update were made, and say so."""
     updates, options = trainer.get_num_updates(), trainer.cfg.optimization
     if 0 < options.max_update <= updates:
         logger.info("the run has made its %d updates: nothing is left to train", updates)

@@ -15,11 +15,12 @@ CHOICES = {  # what fairseq keeps as the name of a section
     "optimizer": "optimizer",
     "lr_scheduler": "lr-scheduler",
 }
-WHOLE = (*CHOICES, "ema")
-COMMON = ("seed", "fp16", "bf16", "amp", "memory_efficient_fp16", "memory_efficient_bf16")
-DATASET = ("train_subset", "batch_size", "max_tokens", "required_batch_size_multiple")
-OPTIMIZATION = ("lr", "clip_norm", "max_update", "update_freq", "sentence_avg")
-CHOSEN = {"common": COMMON, "dataset": DATASET, "optimization": OPTIMIZATION}
+COMPARED_SECTIONS = (*CHOICES, "ema")  # but for LEFT_OUT
+COMPARED_OPTIONS = {  # of other sections
+    "common": ("seed", "fp16", "bf16", "amp", "memory_efficient_fp16", "memory_efficient_bf16"),
+    "dataset": ("train_subset", "batch_size", "max_tokens", "required_batch_size_multiple"),
+    "optimization": ("lr", "clip_norm", "max_update", "update_freq", "sentence_avg"),
+}
 LEFT_OUT = {
     *("data", "weight_init"),  # compared by what is in it (data/same_data.py); no part of a resume
     *("attention", "compile", "checkpoint_activations", "adam_impl", "lamb_impl"),  # the same sums
@@ -66,14 +67,14 @@ def list_changes(saved: Dict, cfg) -> List[Change]:
 def read_options(cfg: Dict) -> Dict[str, Any]:
     """Values by the names that they have on the command line."""
     found = {}
-    for section in WHOLE:
+    for section in COMPARED_SECTIONS:
         # a stock architecture without a dataclass has a Namespace of all options there
         values = cfg.get(section)
         if isinstance(values, dict):
             found |= {name: values[name] for name in values.keys() - LEFT_OUT - {"_name"}}
             if section in CHOICES:
                 found[CHOICES[section]] = values.get("_name")
-    for section, names in CHOSEN.items():
+    for section, names in COMPARED_OPTIONS.items():
         found |= {name: cfg[section][name] for name in names if name in cfg.get(section, {})}
     options = {"--" + name.replace("_", "-"): found[name] for name in sorted(found)}
     workers = cfg.get("distributed_training", {}).get("distributed_world_size", 1)

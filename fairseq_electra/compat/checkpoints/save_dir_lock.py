@@ -11,13 +11,13 @@ import os
 import socket
 from pathlib import Path
 
+from fairseq_electra.process.state import process_state
+
 logger = logging.getLogger(__name__)
 
 NAME = "training.lock"
 TAKEN = (errno.EACCES, errno.EAGAIN)
 LONGEST = 500  # bytes of host and pid
-# Open files by process and path, never closed: to close any of a file's would give up its lock.
-held = {}
 
 
 def lock_save_dir(save_dir: str) -> None:
@@ -31,7 +31,7 @@ def lock_save_dir(save_dir: str) -> None:
         ValueError: if another process has it.
     """
     path = Path(save_dir).resolve() / NAME
-    if (os.getpid(), path) in held:
+    if (os.getpid(), path) in process_state.save_dir_locks:
         return
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -49,7 +49,7 @@ def lock_save_dir(save_dir: str) -> None:
         message = describe_holder(save_dir, holder)
         logger.error(message)
         raise ValueError(message) from None
-    held[os.getpid(), path] = file
+    process_state.save_dir_locks[os.getpid(), path] = file
     write_holder(file, path)
 
 

@@ -173,8 +173,10 @@ def come_along_when_spawned() -> None:
     original = distributed_utils.call_main
 
     def call_main(cfg, main, **kwargs):
-        spread = cfg.distributed_training
-        given = spread.distributed_init_method is not None and not spread.distributed_no_spawn
+        distributed = cfg.distributed_training
+        given = (
+            distributed.distributed_init_method is not None and not distributed.distributed_no_spawn
+        )
         if given and not (cfg.common.tpu or torch.cuda.device_count()):
             raise ValueError(
                 "fairseq starts a process for each GPU of this machine, and it has none: start one "

@@ -31,7 +31,7 @@ def join_processes(cfg, environ: Mapping[str, str]) -> bool:
     """
     if cfg.distributed_world_size < 1:
         raise ValueError(
-            "--distributed-world-size must be a whole number from 1 on, not "
+            "--distributed-world-size must be a whole number, 1 or more, not "
             f"{cfg.distributed_world_size}"
         )
     if all(name in environ for name in TORCHRUN):

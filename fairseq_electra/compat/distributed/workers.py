@@ -28,17 +28,17 @@ def announce_waiting(cfg) -> Iterator[None]:
     Args:
         cfg: fairseq's whole configuration.
     """
-    spread = cfg.distributed_training
+    distributed = cfg.distributed_training
     timer = threading.Timer(
         LONG_WAIT,
         logger.warning,
         (
             "worker %s of %d has waited %.0f s for the others at %s. Have all been started, and "
             "has one ended with an error of its own (its log says why)? Then end the rest too",
-            spread.distributed_rank,
-            spread.distributed_world_size,
+            distributed.distributed_rank,
+            distributed.distributed_world_size,
             LONG_WAIT,
-            spread.distributed_init_method,
+            distributed.distributed_init_method,
         ),
     )
     timer.daemon = True
@@ -100,15 +100,15 @@ def describe_loss(error: RuntimeError, cfg) -> Optional[str]:
     Args:
         cfg: fairseq's whole configuration.
     """
-    spread = cfg.distributed_training
+    distributed = cfg.distributed_training
     reason = str(error).strip().split("\n")[0]
     known = isinstance(error, torch.distributed.DistError) or any(word in reason for word in LOST)
-    if spread.distributed_world_size == 1 or not known:
+    if distributed.distributed_world_size == 1 or not known:
         return None
     return (
-        f"worker {spread.distributed_rank} of {spread.distributed_world_size} stops: another "
-        f"worker died, or did not answer in time ({reason}). Its own log says why; if that log "
-        f"just ends, the process was killed, often for want of memory. End what is left of the "
+        f"worker {distributed.distributed_rank} of {distributed.distributed_world_size} stops: "
+        f"another worker died, or did not answer in time ({reason}). Its own log says why; if that "
+        f"log just ends, the process was killed, often for want of memory. End what is left of the "
         f"run, and start the same command again on all workers: it resumes from the last "
         f"checkpoint in --save-dir {cfg.checkpoint.save_dir}"
     )

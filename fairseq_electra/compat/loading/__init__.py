@@ -1,7 +1,6 @@
 """Changes in how fairseq reads data and loads batches."""
 
 import atexit
-import weakref
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +17,7 @@ from fairseq_electra.compat.loading.loading_ahead import (
     same_dataset,
 )
 from fairseq_electra.data.data_files import check_data
+from fairseq_electra.process.state import process_state
 
 
 def restore_numpy_compat() -> None:
@@ -56,7 +56,7 @@ def name_dictionary_files() -> None:
             if not isinstance(f, str) or isinstance(error, OSError):
                 raise
             reason = " ".join(str(error).split())  # a line with its end
-            raise ValueError(f"{f} is no dictionary of fairseq: {reason}") from error
+            raise ValueError(f"{f} is not a dictionary of fairseq: {reason}") from error
 
     Dictionary.add_from_file = add_from_file
 
@@ -72,17 +72,20 @@ def stop_loading_ahead() -> None:
     """
     buffered = iterators.BufferedIterator
     original = buffered._create_consumer
-    consumers = weakref.WeakSet()
 
     def _create_consumer(self):
-        left = [c for c in consumers if c.is_alive() and same_dataset(c._source, self._iterable)]
+        alive = [thread for thread in process_state.loading_threads if thread.is_alive()]
+        left = [thread for thread in alive if same_dataset(thread._source, self._iterable)]
         if left:
             join_consumers(left)
         original(self)
-        consumers.add(self._consumer)
+        process_state.loading_threads.add(self._consumer)
+
+    def join_all():
+        join_consumers(process_state.loading_threads)
 
     buffered._create_consumer = _create_consumer
-    atexit.register(join_consumers, consumers)
+    atexit.register(join_all)
 
 
 def end_loader_workers() -> None:

@@ -3,12 +3,13 @@
 `compat/loading/` calls these functions.
 """
 
-import functools
 import logging
 import shutil
 import sys
 import time
 from pathlib import Path
+
+from fairseq_electra.process.state import warn_once
 
 logger = logging.getLogger(__name__)
 
@@ -55,16 +56,9 @@ def check_shared_memory(processes: int) -> None:
     if processes > 0 and SHARED_MEMORY.is_dir():
         free = shutil.disk_usage(SHARED_MEMORY).free >> 20
         if free < NEEDED_MIB * processes:
-            warn_of_memory(free, processes)
-
-
-@functools.cache
-def warn_of_memory(free: int, processes: int) -> None:
-    logger.warning(
-        "%s has %d MiB free: the batches of --num-workers %d pass through it, and a training "
-        "hangs where they do not fit. Enlarge it (docker run --shm-size 1g) or give "
-        "--num-workers 0",
-        SHARED_MEMORY,
-        free,
-        processes,
-    )
+            warn_once(
+                logger,
+                f"{SHARED_MEMORY} has {free} MiB free: the batches of --num-workers {processes} "
+                "pass through it, and a training hangs where they do not fit. Enlarge it (docker "
+                "run --shm-size 1g) or give --num-workers 0",
+            )

@@ -4,7 +4,6 @@ Numbers that are not finite stop a run by fairseq's own guards. A loss that grow
 does not: `check_growth` compares it with that of a model which knows nothing, now and then.
 """
 
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Dict, List, Optional
@@ -12,14 +11,14 @@ from typing import Dict, List, Optional
 import torch
 from fairseq.logging import metrics
 
-from fairseq_electra.checkpoints.safe_loading import load_file
+from fairseq_electra.checkpoints.safe_loading import LOAD_ERRORS, load_file
+from fairseq_electra.process.state import process_state
 
 LOSSES = ("loss", "gen_loss", "disc_loss")
 CRASH = "crash.pt"  # fairseq writes it when it stops
 LOOK_EVERY = 50  # updates
 LOOKS = 3  # in a row, at means since the last line of the log, that must show it
 DIVERGED = 5.0  # times the loss of a model that knows nothing
-UNREADABLE = (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError)
 
 
 def describe_stop(trainer, logs: List[Dict], error: FloatingPointError) -> str:
@@ -62,8 +61,9 @@ def check_growth(trainer) -> None:
     if update % LOOK_EVERY or meter is None:
         return
     times = float(meter.avg)
-    trainer.looks_above = getattr(trainer, "looks_above", 0) + 1 if times > DIVERGED else 0
-    if trainer.looks_above == LOOKS:
+    above = process_state.looks_above.get(trainer, 0) + 1 if times > DIVERGED else 0
+    process_state.looks_above[trainer] = above
+    if above == LOOKS:
         loss = metrics.get_meter("train_inner", "loss").avg
         before = update - LOOKS * LOOK_EVERY
         folder = Path(trainer.cfg.checkpoint.save_dir)
@@ -93,7 +93,7 @@ def is_good(path: Path, update: Optional[int] = None) -> bool:
         if update is not None and checkpoint["optimizer_history"][-1]["num_updates"] > update:
             return False
         return all(bool(torch.isfinite(tensor).all()) for tensor in checkpoint["model"].values())
-    except UNREADABLE:
+    except LOAD_ERRORS:
         return False
 
 

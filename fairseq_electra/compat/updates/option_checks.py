@@ -20,15 +20,15 @@ def check_options(cfg, has_gpu: bool) -> None:
     check_half(cfg.common, has_gpu)
     for option, value, least in list_counts(cfg):
         if value is not None and value < least:
-            raise ValueError(f"--{option} must be a whole number from {least} on, not {value}")
+            raise ValueError(f"--{option} must be a whole number, {least} or more, not {value}")
     if not cfg.optimization.clip_norm >= 0:  # also NaN
         raise ValueError(
-            "--clip-norm must be a number from 0 on (0: gradients are not clipped), not "
+            "--clip-norm must be a number, 0 or more (0: gradients are not clipped), not "
             f"{cfg.optimization.clip_norm:g}"
         )
     for rate in cfg.optimization.lr:
         if not 0 <= rate < math.inf:
-            raise ValueError(f"--lr must be a number from 0 on, not {rate:g}")
+            raise ValueError(f"--lr must be a number, 0 or more, not {rate:g}")
 
 
 def check_best_metric(cfg, criterion) -> None:

@@ -1,8 +1,8 @@
-"""spread_cost.py against an update counted by hand, and as run."""
+"""distributed_cost.py against an update counted by hand, and as run."""
 
 import pytest
 
-from scripts.benchmark.spread_cost import Machine, count_parameters, estimate, main
+from scripts.benchmark.distributed_cost import Machine, count_parameters, estimate, main
 
 MACHINE = Machine(flops=100.0, node_bytes=50.0, network_bytes=10.0, latency=0.5, gpus_per_node=2)
 

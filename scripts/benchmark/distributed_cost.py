@@ -1,4 +1,4 @@
-"""What spreading a pre-training over GPUs costs, on paper: bytes exchanged, time, efficiency.
+"""What a pre-training distributed over GPUs costs, on paper: bytes exchanged, time, efficiency.
 
 In: an arch, a batch, what a GPU and the network do. Out: a table by number of GPUs. All of it is
 computed, nothing measured. The all-reduce is a ring's: each GPU sends and receives

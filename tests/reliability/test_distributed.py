@@ -16,7 +16,7 @@ from tiny_runs import LONGEST, finish, launch
 ONE = ("--batch-size", 4, "--update-freq", 2, "--log-interval", 1)
 TWO = ("--batch-size", 4, "--update-freq", 1, "--log-interval", 1)
 SHORT = ("--max-update", 8, "--lr-scheduler", "electra_decay", "--total-num-update", 26)
-# clocks, what says how a batch was spread, and the best of validations, of which a stop adds one
+# clocks, how a batch was distributed, and the best of validations, of which a stop adds one
 SKIPPED = re.compile(r"wps|ups|wall|train_wall|wpb|bsz|update|best_loss")
 
 

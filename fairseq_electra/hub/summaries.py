@@ -1,0 +1,65 @@
+"""Sentences that stand for a text: central ones that do not repeat each other (MMR).
+
+In: a text. Out: some of its sentences, in its order. sentencex tells where sentences end.
+"""
+
+from typing import List
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fairseq_electra.hub.electra import BATCH
+from fairseq_electra.hub.embeddings import embed
+
+
+def summarize(electra, text: str, num_sentences: int, diversity: float) -> List[str]:
+    """As `Electra.summarize`."""
+    if num_sentences < 1:
+        raise ValueError(f"num_sentences must be 1 or more, not {num_sentences}")
+    if not 0 <= diversity <= 1:
+        raise ValueError(f"diversity must be from 0 to 1, not {diversity}")
+    sentences = split_sentences(text)
+    if len(sentences) <= num_sentences:
+        return sentences
+    vectors = embed(electra, sentences, BATCH, show_progress_bar=False)
+    chosen = choose_sentences(torch.from_numpy(vectors), num_sentences, diversity)
+    return [sentences[place] for place in sorted(chosen)]
+
+
+def split_sentences(text: str) -> List[str]:
+    """Sentences of a text without the space around them.
+
+    sentencex knows how sentences end in some 300 languages; the abbreviations that do not end one
+    are those of English here.
+
+    Raises:
+        ImportError: with what to install.
+        TypeError: if it is no text.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"a text is a str, not {type(text).__name__}: {text!r:.60}")
+    try:
+        import sentencex
+    except ImportError:
+        raise ImportError("summaries need sentencex: pip install fairseq_electra[hub]") from None
+    return [part.strip() for part in sentencex.segment("en", text) if part.strip()]
+
+
+def choose_sentences(vectors: Tensor, number: int, diversity: float) -> List[int]:
+    """Places of `number` of the embeddings (S, C), best first.
+
+    Maximal marginal relevance (Carbonell and Goldstein 1998): each next one has most of
+    `(1 - diversity) * centrality - diversity * redundancy`, where the centrality is the cosine with
+    the mean of all and the redundancy the largest cosine with one that is chosen already.
+    """
+    unit = F.normalize(vectors)
+    centrality = unit @ F.normalize(vectors.mean(0), dim=0)  # (S,)
+    redundancy = torch.full_like(centrality, -1)
+    chosen = [int(centrality.argmax())]
+    while len(chosen) < number:
+        redundancy = torch.maximum(redundancy, unit @ unit[chosen[-1]])
+        scores = (1 - diversity) * centrality - diversity * redundancy
+        scores[chosen] = -torch.inf
+        chosen.append(int(scores.argmax()))
+    return chosen

@@ -1,0 +1,61 @@
+"""Summaries: sentences of the text, chosen as MMR says."""
+
+import sys
+
+import pytest
+import torch
+
+from fairseq_electra.hub.summaries import choose_sentences, split_sentences
+
+TEXT = "The cat sees it. A dog was good! Is it bad? The old bird likes Dr. Dog.\nA red tree."
+
+
+def rows(*angles: float) -> torch.Tensor:
+    """Unit vectors at angles in degrees; their lengths must not matter."""
+    angle = torch.tensor(angles).deg2rad()
+    return torch.stack([angle.cos(), angle.sin()], 1)
+
+
+def test_mmr_by_hand():
+    vectors = rows(0, 1, 40, -90)  # the mean is at about -8 degrees
+    assert choose_sentences(vectors, 2, 0.0) == [0, 1]
+    assert choose_sentences(vectors, 2, 0.5) == [0, 3]
+    # .7 x cos(48) - .3 x cos(40) = .24 is more than .7 x cos(9) - .3 x cos(1) = .39 is not
+    assert choose_sentences(vectors, 3, 0.3)[:2] == [0, 1]
+    assert choose_sentences(vectors, 4, 1.0) == [0, 3, 2, 1]
+    assert sorted(choose_sentences(rows(5, 5, 5), 3, 0.3)) == [0, 1, 2]
+
+
+def test_sentences_of_many_languages():
+    assert split_sentences(TEXT) == [
+        "The cat sees it.",
+        "A dog was good!",
+        "Is it bad?",
+        "The old bird likes Dr. Dog.",
+        "A red tree.",
+    ]
+    assert split_sentences("我喜欢猫。他不。") == ["我喜欢猫。", "他不。"]
+    assert split_sentences("नमस्ते। आप कैसे हैं।") == ["नमस्ते।", "आप कैसे हैं।"]
+    assert split_sentences(" \n\n ") == []
+
+
+def test_a_summary_is_of_the_text_in_its_order(electra):
+    sentences = split_sentences(TEXT)
+    vectors = electra.embed(sentences, convert_to_tensor=True)
+    for number in (1, 2, 3):
+        places = sorted(choose_sentences(vectors, number, 0.3))
+        assert electra.summarize(TEXT, number) == [sentences[place] for place in places]
+    assert electra.summarize(TEXT, 5) == electra.summarize(TEXT, 99) == sentences
+    assert electra.summarize("") == []
+
+
+def test_what_cannot_be_done_is_named(electra, monkeypatch):
+    with pytest.raises(ValueError, match="num_sentences must be 1 or more, not 0"):
+        electra.summarize(TEXT, 0)
+    with pytest.raises(ValueError, match="diversity must be from 0 to 1, not 2"):
+        electra.summarize(TEXT, diversity=2)
+    with pytest.raises(TypeError, match="a text is a str, not list"):
+        electra.summarize([TEXT])
+    monkeypatch.setitem(sys.modules, "sentencex", None)
+    with pytest.raises(ImportError, match=r"pip install fairseq_electra\[hub\]"):
+        electra.summarize(TEXT)
