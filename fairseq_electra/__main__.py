@@ -13,6 +13,7 @@ import sys
 from typing import List, NamedTuple, Optional
 
 import fairseq_electra
+from fairseq_electra.hub.commands import COMMANDS as ASKS
 
 
 class Command(NamedTuple):
@@ -103,23 +104,15 @@ GROUPS = {
             logging.WARNING,
         ),
     },
-    "Predictions": {
+    "Use a model": {
+        **{
+            name: Command(f"{HUB}.commands", ask.does, ask.example, logging.ERROR)
+            for name, ask in ASKS.items()
+        },
         "predict": Command(
             f"{HUB}.predict",
-            "labels or scores of sentences and pairs",
+            "labels or numbers of a task's folder",
             "predict runs/task/checkpoint_best.pt task-bin valid",
-            logging.ERROR,
-        ),
-        "tag": Command(
-            f"{HUB}.tag",
-            "tags of words",
-            "tag runs/tags/checkpoint_best.pt words.txt",
-            logging.ERROR,
-        ),
-        "answer": Command(
-            f"{HUB}.answer",
-            "answers to questions about passages",
-            "answer runs/squad/checkpoint_best.pt questions.json --out answers.json",
             logging.ERROR,
         ),
     },
@@ -156,7 +149,7 @@ GROUPS = {
         ),
     },
 }
-SHARED = (CONVERSION,)  # of several commands: the name is the first argument
+SHARED = (CONVERSION, f"{HUB}.commands")  # of several commands: the name is the first argument
 COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 
@@ -186,14 +179,16 @@ def main(argv: Optional[List[str]] = None) -> None:
         if not stop.code:  # --help
             print(f"\nexample:\n  fairseq-electra {command.example}")
         raise
-    if command.needs_fairseq:
-        logging.disable(logging.WARNING)  # fairseq tells what it does without
-        fairseq_electra.register()
-    logging.disable(command.silenced)
     try:
+        if command.needs_fairseq:
+            logging.disable(logging.WARNING)  # fairseq tells what it does without
+            fairseq_electra.register()
+        logging.disable(command.silenced)
         module.run(args)
     except (ValueError, OSError) as error:
         raise SystemExit(f"fairseq-electra {name}: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None  # as shells have it, without a word
 
 
 if __name__ == "__main__":

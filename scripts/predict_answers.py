@@ -1,6 +1,8 @@
-"""`fairseq-electra answer ...`."""
+"""`fairseq-electra answer --squad ...`."""
 
 import os
 import sys
 
-os.execv(sys.executable, [sys.executable, "-m", "fairseq_electra", "answer", *sys.argv[1:]])
+os.execv(
+    sys.executable, [sys.executable, "-m", "fairseq_electra", "answer", "--squad", *sys.argv[1:]]
+)

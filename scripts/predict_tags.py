@@ -1,6 +1,6 @@
-"""`fairseq-electra tag ...`."""
+"""`fairseq-electra tag --conll ...`."""
 
 import os
 import sys
 
-os.execv(sys.executable, [sys.executable, "-m", "fairseq_electra", "tag", *sys.argv[1:]])
+os.execv(sys.executable, [sys.executable, "-m", "fairseq_electra", "tag", "--conll", *sys.argv[1:]])

@@ -31,10 +31,30 @@ class Prediction(NamedTuple):
     na_prob: float  # of no answer, in [0, 1]
 
 
+class Candidates(NamedTuple):
+    """For one question."""
+
+    spans: List[AnswerSpan]  # of different texts, best first; [] if there are none
+    na_logit: float  # of no answer; inf for an empty passage
+
+
 def predict_answers(
     model, dataset: AnswerDataset, max_answer_length: int, n_best: int
 ) -> Dict[str, Prediction]:
-    """The best answers of each question, by id.
+    """The best answers of each question, by id; see find_candidates."""
+    predictions = {}
+    for number, found in find_candidates(model, dataset, max_answer_length, n_best).items():
+        passage = dataset.passage_of(number)
+        answers = [(read_span(span, passage)[2], span.score) for span in found.spans]
+        na_prob = torch.tensor(found.na_logit, dtype=torch.float64).sigmoid().item()
+        predictions[dataset.squad.questions[number].id] = Prediction(answers, na_prob)
+    return predictions
+
+
+def find_candidates(
+    model, dataset: AnswerDataset, max_answer_length: int, n_best: int
+) -> Dict[int, Candidates]:
+    """The best answers of each question, by number.
 
     Args:
         max_answer_length: in pieces.
@@ -44,19 +64,18 @@ def predict_answers(
     for window, beam in run_windows(model, dataset):
         beams[window.question].append((window, beam))
     score_impossible = model.classification_heads[HEAD].score_impossible
-    predictions = {}
+    candidates = {}
     for number, own in beams.items():
         passage, shift = dataset.passage_of(number), dataset.passage_start(number)
         spans = join_windows(own, len(passage.tokens), shift)
         short = [span for span in spans if span.last - span.first < max_answer_length]
-        answers = rank_answers(short, passage, n_best)
-        score = float("inf")  # of an empty passage
-        if answers:
+        best = rank_spans(short, passage, n_best)
+        na_logit = float("inf")  # of an empty passage
+        if best:
             null = min(float(beam.null_scores) for _, beam in own)
-            score = score_impossible(null, answers[0][1])
-        na_prob = torch.tensor(score, dtype=torch.float64).sigmoid().item()
-        predictions[dataset.squad.questions[number].id] = Prediction(answers, na_prob)
-    return predictions
+            na_logit = score_impossible(null, best[0].score)
+        candidates[number] = Candidates(best, na_logit)
+    return candidates
 
 
 def run_windows(model, dataset: AnswerDataset) -> Iterator[Tuple[Window, AnswerBeam]]:
@@ -110,13 +129,19 @@ def find_spans(beam: AnswerBeam, counts: np.ndarray, first: int, shift: int) -> 
     ]
 
 
-def rank_answers(spans: List[AnswerSpan], passage: Passage, n_best: int) -> List[Tuple[str, float]]:
-    """Different texts of the passage with their scores, best first; none is empty."""
-    answers: Dict[str, float] = {}
-    for score, first, last in sorted(spans, key=lambda span: -span.score):
-        text = passage.text[passage.spans[first, 0] : passage.spans[last, 1]]
-        if text and text not in answers:
-            answers[text] = score
-        if len(answers) == n_best:
+def rank_spans(spans: List[AnswerSpan], passage: Passage, n_best: int) -> List[AnswerSpan]:
+    """The best of different texts of the passage, none empty, best first."""
+    best: Dict[str, AnswerSpan] = {}
+    for span in sorted(spans, key=lambda span: -span.score):
+        text = read_span(span, passage)[2]
+        if text and text not in best:
+            best[text] = span
+        if len(best) == n_best:
             break
-    return list(answers.items())
+    return list(best.values())
+
+
+def read_span(span: AnswerSpan, passage: Passage) -> Tuple[int, int, str]:
+    """First and past-the-last character of a span, and its text."""
+    start, end = int(passage.spans[span.first, 0]), int(passage.spans[span.last, 1])
+    return start, end, passage.text[start:end]

@@ -2,7 +2,7 @@
 
 In: a data-bin, whose tokenizer and dictionary are used, and a folder with train.tsv, valid.tsv and
 perhaps test.tsv: label, tab, text (--pairs: tab, second text). Out: a folder with input0, perhaps
-input1, and label, each binarized.
+input1, and label, each binarized, and the tokenizer.
 """
 
 import argparse
@@ -150,12 +150,13 @@ def write_task(
     max_tokens: int,
     out: Path,
 ) -> Counts:
-    """Write input0, perhaps input1, and label into out, an empty folder of `new_folder`.
+    """Write input0, perhaps input1, label and the tokenizer into out, an empty folder.
 
     Args:
         names: the classes; None for a regression.
     """
-    work = out.parent
+    work = out.parent  # of `new_folder`, for what is not kept
+    tokenizer.save(out)
     if names is None:
         write_numbers(tables, out / "label")
     else:

@@ -12,7 +12,8 @@ from fairseq_electra.answers.decode import (
     find_spans,
     join_windows,
     predict_answers,
-    rank_answers,
+    rank_spans,
+    read_span,
 )
 from fairseq_electra.data.answer_dataset import AnswerDataset
 from fairseq_electra.data.answer_windows import Passage, Window, WindowSizes
@@ -68,8 +69,11 @@ def test_texts_are_the_passage_s_own_and_each_comes_once():
         *(AnswerSpan(1.0, 1, 2), AnswerSpan(3.0, 0, 1), AnswerSpan(9.0, 5, 5)),
         *(AnswerSpan(2.0, 0, 1), AnswerSpan(2.5, 3, 3)),
     ]
-    assert rank_answers(spans, passage, 9) == [("The  Cat", 3.0), ("the", 2.5), ("Cat,", 1.0)]
-    assert len(rank_answers(spans, passage, 2)) == 2
+    best = rank_spans(spans, passage, 9)
+    assert [(*read_span(span, passage), span.score) for span in best] == [
+        *((0, 8, "The  Cat", 3.0), (10, 13, "the", 2.5), (5, 9, "Cat,", 1.0)),
+    ]
+    assert len(rank_spans(spans, passage, 2)) == 2
 
 
 def build(build_model, head, squad):

@@ -1,6 +1,5 @@
 """A tiny model of both networks, random and the same each time, loaded as a user does."""
 
-import string
 from pathlib import Path
 
 import pytest
@@ -8,22 +7,18 @@ import torch
 
 from fairseq_electra import hub
 from fairseq_electra.conversion.checkpoint_file import write_checkpoint
-from fairseq_electra.data.tokenizer import BERT_SPECIALS, WordPieceTokenizer
 from fairseq_electra.models.electra import ElectraModel
 from fairseq_electra.models.electra_config import ElectraConfig
 from fairseq_electra.text.train_tokenizer import train_sentencepiece
+from finetuned import WORDS, make_tokenizer, save_tagger
 from tagging_bin import make_dictionary
 from tiny import TINY
-
-WORDS = "the a cat dog bird sees likes old small red tree house and it was good bad not 中 文"
-LETTERS = [*string.ascii_lowercase, *(f"##{letter}" for letter in string.ascii_lowercase)]
-VOCABULARY = [*BERT_SPECIALS, *LETTERS, *WORDS.split()[:1], *WORDS.split()[2:], *",.!?'-"]
 
 
 def save_model(folder: Path, seed: int = 1, tokenizer=None, **options) -> Path:
     """A checkpoint with random weights, its dictionary and tokenizer; options of the model."""
     if tokenizer is None:
-        tokenizer = WordPieceTokenizer("\n".join(VOCABULARY).encode(), cased=False)
+        tokenizer = make_tokenizer()
     tokenizer.save(folder)
     torch.manual_seed(seed)
     cfg = ElectraConfig(**{**TINY, "weight_init": "fan-in", **options})
@@ -55,3 +50,8 @@ def sentencepiece_electra(tmp_path_factory):
         [*lines, *["it (was) good, not bad; 1/2!"] * 3], 85, cased=False
     )
     return hub.load(save_model(tmp_path_factory.mktemp("unigram"), tokenizer=tokenizer))
+
+
+@pytest.fixture(scope="session")
+def tagger_path(tmp_path_factory) -> Path:
+    return save_tagger(tmp_path_factory.mktemp("tags"))
