@@ -9,10 +9,12 @@ room's __init__.py makes its changes, and its other files do the work.
 """
 
 import functools
+import logging
 import sys
 
 import torch
 
+LOG = (logging.root.level, list(logging.root.handlers))
 try:
     import fairseq
 except ImportError as error:
@@ -21,7 +23,11 @@ except ImportError as error:
         "`pip install --no-deps ve-fairseq==0.12.3` on Python 3.11 and 3.12"
     ) from error
 
-from fairseq_electra.compat import checkpoints, distributed, loading, updates
+# Its task text_to_speech sets the log to show every module's DEBUG lines, unless it is set already
+# (as fairseq-train does before).
+logging.root.level, logging.root.handlers[:] = LOG
+
+from fairseq_electra.compat import checkpoints, distributed, loading, updates  # noqa: E402
 
 REQUIRED = (  # fairseq fails without them, with today's torch and numpy or this plugin's models
     checkpoints.allow_checkpoint_classes,
