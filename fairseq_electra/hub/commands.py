@@ -271,9 +271,11 @@ FILE_OPTIONS = {"tag": "--conll", "answer": "--squad"}
 
 
 def is_of_file(name: str, arguments: List[str]) -> bool:
-    """Whether a file of a task is given, not lines."""
-    is_squad = any(each.endswith(".json") or each.startswith("--out") for each in arguments)
-    return FILE_OPTIONS.get(name) in arguments or (name == "answer" and is_squad)
+    """Whether a file of a task is given, not lines: by its option, by --out, as SQuAD's .json."""
+    if name not in FILE_OPTIONS:
+        return False
+    signs = [each.startswith(("--out", FILE_OPTIONS[name])) for each in arguments]
+    return any(signs) or (name == "answer" and any(each.endswith(".json") for each in arguments))
 
 
 def parse_args(argv: List[str]) -> argparse.Namespace:

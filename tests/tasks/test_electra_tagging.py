@@ -88,7 +88,7 @@ def test_a_resumed_run_ends_with_the_same_weights(trained, train, tmp_path):
 def tag(capsys, *arguments):
     """What the command printed, or the message it ended with."""
     try:
-        main(["tag", *map(str, arguments)])
+        main(["tag", "--conll", *map(str, arguments)])
     except SystemExit as stop:
         return str(stop.code)
     return capsys.readouterr().out
