@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fairseq_electra.hub.electra import BATCH
-from fairseq_electra.hub.embeddings import embed
+RIDGE = 0.1  # share of the mean variance that each direction has at least
+LAYER = 0  # words without their context: the best of all layers, see docs/python.md
 
 
 def summarize(electra, text: str, num_sentences: int, diversity: float) -> List[str]:
@@ -22,8 +22,7 @@ def summarize(electra, text: str, num_sentences: int, diversity: float) -> List[
     sentences = split_sentences(text)
     if len(sentences) <= num_sentences:
         return sentences
-    vectors = embed(electra, sentences, BATCH, show_progress_bar=False)
-    chosen = choose_sentences(torch.from_numpy(vectors), num_sentences, diversity)
+    chosen = choose_sentences(embed_whitened(electra, sentences), num_sentences, diversity)
     return [sentences[place] for place in sorted(chosen)]
 
 
@@ -44,6 +43,33 @@ def split_sentences(text: str) -> List[str]:
     except ImportError:
         raise ImportError("summaries need sentencex: pip install fairseq_electra[hub]") from None
     return [part.strip() for part in sentencex.segment("en", text) if part.strip()]
+
+
+def embed_whitened(electra, sentences: List[str]) -> Tensor:
+    """Means (S, C) of the sentences' pieces, whitened by the covariance of all pieces.
+
+    Plain means of a text's sentences are all alike, since most of what varies between pieces is
+    not what the text is about: function words, and positions. Whitening makes all directions count
+    the same (Su et al. 2021, arXiv 2103.15316, of a corpus' sentences).
+    """
+    width = electra.model.cfg.encoder_embed_dim
+    number, total = 0, torch.zeros(width).double()
+    squares = torch.zeros(width, width).double()
+    means = []
+    texts = map(electra.read, sentences)
+    for rows in electra.each_piece(texts, lambda tokens: electra.layer_features(tokens, LAYER)):
+        rows = rows.double()  # (P, C)
+        number, total, squares = number + len(rows), total + rows.sum(0), squares + rows.T @ rows
+        means.append(rows.sum(0) / max(1, len(rows)))
+    mean = total / max(1, number)
+    return torch.stack(means) @ root_inverse(squares / max(1, number) - mean.outer(mean))
+
+
+def root_inverse(covariance: Tensor) -> Tensor:
+    """A covariance (C, C) to the power of -1/2, after a ridge that also serves short texts."""
+    values, vectors = torch.linalg.eigh(covariance)
+    values = values.clamp(min=0) + RIDGE * values.mean() + torch.finfo(values.dtype).tiny
+    return vectors / values.sqrt() @ vectors.T
 
 
 def choose_sentences(vectors: Tensor, number: int, diversity: float) -> List[int]:

@@ -66,8 +66,10 @@ def build_pair(data_bin: Path, setting: Setting, folder: Path) -> Pair:
 
 def load_transformers(pair: Pair) -> Embedder:
     """As its users do: a batch is padded to its longest, the mean is over what is no padding."""
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoModel, AutoTokenizer, logging
 
+    logging.set_verbosity_error()  # it names the pre-training head as unexpected
+    logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(pair.folder)
     model = AutoModel.from_pretrained(pair.folder).eval().to(pair.electra.device)
 

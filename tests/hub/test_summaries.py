@@ -2,10 +2,17 @@
 
 import sys
 
+import numpy as np
 import pytest
 import torch
 
-from fairseq_electra.hub.summaries import choose_sentences, split_sentences
+from fairseq_electra.hub.summaries import (
+    RIDGE,
+    choose_sentences,
+    embed_whitened,
+    root_inverse,
+    split_sentences,
+)
 
 TEXT = "The cat sees it. A dog was good! Is it bad? The old bird likes Dr. Dog.\nA red tree."
 
@@ -26,6 +33,26 @@ def test_mmr_by_hand():
     assert sorted(choose_sentences(rows(5, 5, 5), 3, 0.3)) == [0, 1, 2]
 
 
+def test_whitened_features_vary_alike_in_all_directions():
+    generator = torch.Generator().manual_seed(1)
+    mixing = torch.randn(5, 5, generator=generator).double()
+    covariance = mixing @ mixing.T
+    ridged = covariance + RIDGE * covariance.diagonal().mean() * torch.eye(5)
+    whitening = root_inverse(covariance)
+    torch.testing.assert_close(whitening @ ridged @ whitening, torch.eye(5).double())
+    assert root_inverse(torch.zeros(3, 3).double()).isfinite().all()
+
+
+def test_sentences_are_whitened_by_the_text_of_which_they_are(electra):
+    sentences = split_sentences(TEXT)
+    pieces = [electra.embed(sentence, layer=0) for sentence in sentences]
+    texts = [electra.read(sentence) for sentence in sentences]
+    rows = list(electra.each_piece(texts, lambda tokens: electra.layer_features(tokens, 0)))
+    covariance = torch.cat(rows).double().T.cov(correction=0)
+    wanted = torch.tensor(np.stack(pieces)).double() @ root_inverse(covariance)
+    torch.testing.assert_close(embed_whitened(electra, sentences), wanted, atol=1e-3, rtol=1e-3)
+
+
 def test_sentences_of_many_languages():
     assert split_sentences(TEXT) == [
         "The cat sees it.",
@@ -41,12 +68,14 @@ def test_sentences_of_many_languages():
 
 def test_a_summary_is_of_the_text_in_its_order(electra):
     sentences = split_sentences(TEXT)
-    vectors = electra.embed(sentences, convert_to_tensor=True)
+    vectors = embed_whitened(electra, sentences)
     for number in (1, 2, 3):
         places = sorted(choose_sentences(vectors, number, 0.3))
         assert electra.summarize(TEXT, number) == [sentences[place] for place in places]
     assert electra.summarize(TEXT, 5) == electra.summarize(TEXT, 99) == sentences
     assert electra.summarize("") == []
+    same = "The cat sees it. " * 5
+    assert electra.summarize(same, 2) == ["The cat sees it."] * 2
 
 
 def test_what_cannot_be_done_is_named(electra, monkeypatch):
