@@ -106,9 +106,14 @@ def compare_pairs(electra, pairs: List[Tuple[str, str]], **options) -> List[floa
     return [one - other for one, other in zip(scores[::2], scores[1::2])]
 
 
+def embed(electra, texts: List[str], **options):
+    """Vectors (N, C); of its progress the bar of all lines tells."""
+    return electra.embed(texts, show_progress_bar=False, **options)
+
+
 def pair_similarity(electra, pairs: List[Tuple[str, str]], **options) -> List[float]:
     """Cosine of the embeddings of each pair."""
-    vectors = electra.embed([text for pair in pairs for text in pair], **options)
+    vectors = embed(electra, [text for pair in pairs for text in pair], **options)
     return electra.similarity_pairwise(vectors[::2], vectors[1::2]).tolist()
 
 
@@ -178,7 +183,7 @@ COMMANDS: Dict[str, Ask] = {
         "a vector for each text",
         "embed runs/electra text.txt --out vectors.npy",
         TEXT,
-        together("embed"),
+        embed,
         (
             LAYER,
             Option(

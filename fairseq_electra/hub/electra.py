@@ -422,7 +422,12 @@ class Electra(nn.Module):
         """The sentences that say most of a text and repeat each other least, in its order.
 
         Args:
+            num_sentences: a text that has no more comes back whole.
             diversity: 0 chooses the most central ones, 1 the most different ones (MMR).
+
+        Raises:
+            ValueError: if `num_sentences` is below 1, or `diversity` is not from 0 to 1.
+            ImportError: with what to install, if sentencex is missing.
         """
         from fairseq_electra.hub.summaries import summarize
 

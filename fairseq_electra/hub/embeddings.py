@@ -75,7 +75,7 @@ def average(features: Tensor) -> Tensor:
 def follow(sentences: Iterable[str], show: Optional[bool]) -> Iterable[str]:
     """The sentences, with a progress bar if `show`; for None, if the log is at INFO or lower."""
     if show is None:
-        show = logger.getEffectiveLevel() <= logging.INFO
+        show = logger.isEnabledFor(logging.INFO)
     return tqdm(sentences, desc="Sentences", disable=not show)
 
 
