@@ -90,6 +90,7 @@ def start_server() -> None:
         server = subprocess.Popen(
             [sys.executable, client.with_name("python_server.py"), f"{folder.name}/socket"],
             stdin=subprocess.PIPE,  # its end is the server's
+            stdout=subprocess.PIPE,  # of a child too no file, in which Python would seek
             env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
             cwd=ROOT,
         )
