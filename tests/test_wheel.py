@@ -1,5 +1,6 @@
 """The wheel in an environment of its own, away from the checkout: data, training, labels."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -61,6 +62,7 @@ def test_what_is_in_it(wheel):
         (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
         text = archive.read(metadata).decode()
     assert "fairseq_electra/config/electra_small.yaml" in names
+    assert "fairseq_electra/pretrained/electra_tiny_en/checkpoint.pt" in names
     assert any(name.endswith("LICENSE") for name in names)
     assert not any(name.startswith(("tests/", "scripts/")) for name in names)
     assert "License" in text and "# fairseq_electra" in text
@@ -108,6 +110,15 @@ def test_data_training_and_export(environment, tmp_path):
     pytest.importorskip("transformers", reason="needs the extra hf")
     call(command, "export-hf", checkpoint, "hf", cwd=tmp_path)
     assert (tmp_path / "hf" / "discriminator" / "model.safetensors").exists()
+
+
+@pytest.mark.campaign
+def test_the_model_that_comes_along(environment, tmp_path):
+    (tmp_path / "text.txt").write_text("He played for the national team quickly of Germany.\n")
+    command = environment / "bin" / "fairseq-electra"
+    output = call(command, "replaced", "electra_tiny_en", "text.txt", cwd=tmp_path)
+    words = json.loads(output.strip().splitlines()[-1])
+    assert max(words, key=lambda word: word["score"])["word"] == "quickly"
 
 
 @pytest.mark.campaign
