@@ -103,6 +103,12 @@ GROUPS = {
             "features ELECTRA=runs/electra/checkpoint_best.pt",
             logging.WARNING,
         ),
+        "minimal-pairs": Command(
+            f"{HUB}.minimal_pairs",
+            "which of two sentences is right, as BLiMP asks, by each score of a model",
+            "minimal-pairs runs/electra blimp/*.jsonl --out blimp.json",
+            logging.ERROR,
+        ),
     },
     "Use a model": {
         **{

@@ -11,6 +11,8 @@ electra.py         Electra: what can be asked, each answered by one of:
   generation.py      text from a prompt        summaries.py    sentences that stand for a text
   explanations.py    why a head says so, as numbers and as a page; explained_logits.py: what is
                      explained, explanation_page.py: how it is shown
+model.py           what Electra and MaskedLM have in common
+minimal_pairs.py   which of two sentences is right (BLiMP), also of a RoBERTa: masked_lm.py
 commands.py        the same from the shell, line by line
 finetuned_model.py and predict_*.py: files of a task in, files out
 predict.py, tag.py, answer.py: the commands of predict_*.py
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from fairseq_electra.hub.electra import Electra
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
+SCORES = ("discriminator", "generator", "combined")  # formulas: scores.py
 
 
 def load(

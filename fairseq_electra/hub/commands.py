@@ -17,6 +17,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, Dict, Iterable, Iterator, List, NamedTuple, Tuple
 
+from fairseq_electra.hub import SCORES
+
 CHUNK = 256  # lines that are answered together, sorted by length
 SAMPLE = "The cat sat on the mat."
 
@@ -131,7 +133,7 @@ LAYER = Option("--layer", "0, the embeddings, to the last; -1 is the last", {"ty
 BY = Option(
     "--by",
     "what judges (default: %(default)s)",
-    {"choices": ("discriminator", "generator", "combined"), "default": "discriminator"},
+    {"choices": SCORES, "default": "discriminator"},
 )
 COMMANDS: Dict[str, Ask] = {
     "replaced": Ask(

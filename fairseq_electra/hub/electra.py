@@ -6,68 +6,28 @@ what else is in a batch.
 """
 
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from fairseq_electra.data.tokenizer import Tokenizer
 from fairseq_electra.hub.masks import Pieces, list_pieces
+from fairseq_electra.hub.model import HubModel
 from fairseq_electra.hub.texts import (
     Text,
     join_windows,
     make_windows,
     one_or_many,
-    pad_tokens,
-    read_text,
     run_sorted,
 )
-from fairseq_electra.models.electra import ElectraModel
 from fairseq_electra.modules.token_types import mark_second_sentence
 
 BATCH = 32  # texts
 Texts = Union[str, Iterable[str]]
 
 
-class Electra(nn.Module):
-    """A model with its tokenizer, in evaluation mode.
-
-    `models` and `task` are what fairseq's own hub interfaces have.
-    """
-
-    def __init__(self, model: ElectraModel, task, tokenizer: Optional[Tokenizer], checkpoint: Path):
-        super().__init__()
-        self.models = nn.ModuleList([model.eval()])
-        self.task = task
-        self._tokenizer = tokenizer
-        self.checkpoint = checkpoint
-        self.dictionary = task.source_dictionary
-
-    @property
-    def model(self) -> ElectraModel:
-        return self.models[0]
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """ValueError if there is none where the model's data is."""
-        if self._tokenizer is None:
-            raise ValueError(
-                f"no tokenizer is with the data of {self.checkpoint}, so that it reads tokens "
-                "alone: name the folder of one, as hub.load(..., data=...)"
-            )
-        return self._tokenizer
-
-    @property
-    def device(self) -> torch.device:
-        return self.model.embeddings.embed_tokens.weight.device
-
-    @property
-    def max_tokens(self) -> int:
-        """Most tokens that it reads at once, <s> and </s> counted: as many as it was trained on."""
-        trained_on = getattr(self.task.cfg, "tokens_per_sample", None)
-        most = self.model.max_positions()
-        return min(most, trained_on) if trained_on else most
+class Electra(HubModel):
+    """A pre-trained or fine-tuned ELECTRA; `models` and `task` are what fairseq's own have."""
 
     @property
     def heads(self) -> List[str]:
@@ -152,17 +112,9 @@ class Electra(nn.Module):
 
     # --- what the modules of the subjects ask
 
-    def read(self, text: str) -> Text:
-        """Pieces of a text and their places in it."""
-        return read_text(text, self.tokenizer, self.dictionary)
-
     def to_batch(self, tokens: Tensor) -> Tensor:
         """Tokens (B, T) on the model's device, of (T,) or (B, T)."""
         return (tokens if tokens.dim() == 2 else tokens[None]).to(self.device)
-
-    def pad(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        """Tokens (B, T) of rows, padded on the right, on the model's device."""
-        return pad_tokens(rows, self.dictionary.pad(), self.device)
 
     def mark_types(self, tokens: Tensor) -> Tensor:
         """Token types (B, T): 1 for a second sentence, as in fine-tuning."""

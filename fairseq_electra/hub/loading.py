@@ -4,16 +4,21 @@ The tokenizer and the dictionary are looked for beside the checkpoint, then wher
 """
 
 from pathlib import Path
-from typing import Any, Dict, Optional, Union
+from typing import Any, Dict, Optional, Tuple, Union
 
 import torch
+from fairseq.models.roberta import RobertaModel
+from torch import nn
 
 from fairseq_electra import hub
 from fairseq_electra.data.tokenizer import INFO_FILE, Tokenizer, load_tokenizer
 from fairseq_electra.hub.electra import Electra
 from fairseq_electra.hub.finetuned_model import build, read_state
+from fairseq_electra.hub.masked_lm import MaskedLM
+from fairseq_electra.hub.model import HubModel
 from fairseq_electra.models.electra import ElectraModel
 from fairseq_electra.models.electra_config import PRECISIONS
+from fairseq_electra.models.electra_mlm import ElectraMaskedLM
 
 CHECKPOINTS = ("checkpoint.pt", "checkpoint_best.pt", "checkpoint_last.pt")  # of a folder
 TOKENIZER_PLACES = (".", "input0")  # of a data folder; the second is fairseq's for sentences
@@ -26,14 +31,34 @@ def load_electra(
     data: Union[str, Path, None] = None,
 ) -> Electra:
     """As `hub.load`."""
+    return make_electra(*build_model(path, precision, data), device, precision)
+
+
+def load_scorer(
+    path: Union[str, Path],
+    device: Optional[str] = None,
+    precision: str = "float32",
+    data: Union[str, Path, None] = None,
+) -> HubModel:
+    """As `hub.load`, but of a masked language model a MaskedLM."""
+    model, task, folder, checkpoint = build_model(path, precision, data)
+    if not isinstance(model, (RobertaModel, ElectraMaskedLM)):
+        return make_electra(model, task, folder, checkpoint, device, precision)
+    move(model, device)
+    return MaskedLM(model, task, find_tokenizer(folder), checkpoint)
+
+
+def build_model(
+    path: Union[str, Path], precision: str, data: Union[str, Path, None]
+) -> Tuple[Any, Any, Path, Path]:
+    """Model, task, data folder and file of what `path` means."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, not {precision!r}")
     checkpoint = find_checkpoint(path)
     state = read_state(checkpoint, None)
     folder = find_data(checkpoint, state, data)
     state["cfg"]["task"]["data"] = str(folder)
-    model, task = build(checkpoint, state, folder)
-    return make_electra(model, task, folder, checkpoint, device, precision)
+    return *build(checkpoint, state, folder), folder, checkpoint
 
 
 def make_electra(
@@ -52,12 +77,21 @@ def make_electra(
     if not isinstance(model, ElectraModel):
         raise ValueError(f"{checkpoint} is of a {type(model).__name__}, not of an ELECTRA")
     model.cfg.precision = precision
+    move(model, device)
+    return Electra(model, task, find_tokenizer(folder), checkpoint)
+
+
+def move(model: nn.Module, device: Optional[str]) -> None:
+    """To the device, or to a GPU if there is one.
+
+    Raises:
+        ValueError: if it cannot be used.
+    """
     try:
         model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {device!r} cannot be used: {reason}") from None
-    return Electra(model, task, find_tokenizer(folder), checkpoint)
 
 
 def find_checkpoint(path: Union[str, Path]) -> Path:

@@ -14,6 +14,7 @@ from fairseq_electra.hub.texts import Text, check_text, pad_tokens, run_sorted
 
 if TYPE_CHECKING:
     from fairseq_electra.hub.electra import Electra
+    from fairseq_electra.hub.model import HubModel
 
 MASK = "<mask>"
 # Takes the place of <mask> when the tokenizer reads: an ideograph that none of them knows. BERT's
@@ -115,13 +116,13 @@ def write_words(text: str, words: Sequence[str]) -> str:
 
 
 def make_slot(
-    electra: "Electra", numbers: Sequence[int], first: int, last: int, fill: Sequence[int]
+    model: "HubModel", numbers: Sequence[int], first: int, last: int, fill: Sequence[int]
 ) -> Slot:
     """Pieces `first` to `last` of a text replaced by `fill`, in as much of the text as fits.
 
     They are in the middle of it, but near the text's ends.
     """
-    bos, eos, room = electra.dictionary.bos(), electra.dictionary.eos(), electra.max_tokens - 2
+    bos, eos, room = model.dictionary.bos(), model.dictionary.eos(), model.max_tokens - 2
     originals = list(numbers[first:last])
     numbers = [*numbers[:first], *fill, *numbers[last:]]
     start = max(0, min(first + len(fill) // 2 - room // 2, len(numbers) - room))
@@ -130,7 +131,7 @@ def make_slot(
 
 
 def each_slot(
-    electra: "Electra",
+    model: "HubModel",
     slots: Iterable[Slot],
     compute: Callable[[Tensor, Tensor, List[Slot]], Sequence],
     batch_size: int,
@@ -143,7 +144,7 @@ def each_slot(
     """
 
     def run(batch: List[Slot]) -> Sequence:
-        picked = pad_tokens([slot.picked for slot in batch], 0, electra.device)
-        return compute(electra.pad([slot.tokens for slot in batch]), picked, batch)
+        picked = pad_tokens([slot.picked for slot in batch], 0, model.device)
+        return compute(model.pad([slot.tokens for slot in batch]), picked, batch)
 
     return run_sorted(slots, lambda slot: len(slot.tokens), run, batch_size)

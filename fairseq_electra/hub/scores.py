@@ -15,9 +15,9 @@ discriminator as everywhere, the generator with each masked piece in the middle 
 """
 
 import math
-from itertools import islice, tee
+from itertools import islice, repeat, tee
 from string import Formatter
-from typing import Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -25,12 +25,13 @@ from torch import Tensor
 
 from fairseq_electra.data.answer_windows import cut_windows
 from fairseq_electra.data.tokenizer import Span
+from fairseq_electra.hub import SCORES
 from fairseq_electra.hub.electra import BATCH, Electra
 from fairseq_electra.hub.masks import MASK, Slot, each_slot, make_slot
+from fairseq_electra.hub.model import HubModel
 from fairseq_electra.hub.texts import Text, run_sorted
 from fairseq_electra.tasks.electra import ElectraTaskConfig
 
-KINDS = ("discriminator", "generator", "combined")
 FIELDS = ("text", "label")
 DTYPE = torch.float64  # of what is summed
 
@@ -38,36 +39,80 @@ DTYPE = torch.float64  # of what is summed
 def score_texts(
     electra: Electra, texts: Iterable[str], by: str, batch_size: int = BATCH
 ) -> Iterator[float]:
-    """The score of each text, in nats; `by` is one of KINDS."""
-    if by not in KINDS:
-        raise ValueError(f"by must be one of {', '.join(KINDS)}, not {by!r}")
-    for scores in score_pieces(electra, map(electra.read, texts), by, batch_size):
-        yield scores.sum().item()
+    """The score of each text, in nats; `by` is one of SCORES."""
+    if by not in SCORES:
+        raise ValueError(f"by must be one of {', '.join(SCORES)}, not {by!r}")
+    for scores in score_pieces(electra, map(electra.read, texts), [by], batch_size):
+        yield scores[by].sum().item()
 
 
 def score_pieces(
-    electra: Electra, texts: Iterable[Text], by: str, batch_size: int
-) -> Iterator[Tensor]:
-    """What each piece of each text adds to its score, (P,) float64."""
-    if by != "generator":
-        electra.require_discriminator(f"score by {by}")
-    if by != "discriminator":
-        electra.require_generator(f"score by {by}")
-    if by == "generator":
-        yield from each_log_q(electra, texts, batch_size)
-        return
-    texts, same = tee(texts)
-    rows = (row.to(DTYPE) for row in electra.each_piece(texts, electra.replaced_logits, batch_size))
-    if by == "discriminator":
-        yield from (F.logsigmoid(-logits) for logits in rows)
-        return
-    for logits, log_q in zip(rows, each_log_q(electra, same, batch_size), strict=True):
-        yield log_p_data(logits, log_q, masked_share(electra))
+    model: HubModel, texts: Iterable[Text], kinds: Sequence[str], batch_size: int = BATCH
+) -> Iterator[Dict[str, Tensor]]:
+    """What each piece of each text adds to its scores, by kind (P,) float64.
+
+    Args:
+        model: Electra, or for the generator's score alone MaskedLM.
+        kinds: of SCORES; both networks run once, whatever of them is needed.
+
+    Raises:
+        ValueError: if the model lacks what one of the kinds needs.
+    """
+    for kind in kinds:
+        check_kind(model, kind)
+    if set(kinds) == {"generator"}:
+        rows = zip(repeat(None), each_log_q(model, texts, batch_size))
+    elif set(kinds) == {"discriminator"}:
+        rows = zip(model.each_piece(texts, model.replaced_logits, batch_size), repeat(None))
+    else:
+        texts, same = tee(texts)
+        logits = model.each_piece(texts, model.replaced_logits, batch_size)
+        rows = zip(logits, each_log_q(model, same, batch_size), strict=True)
+    for logits, log_q in rows:
+        yield {kind: score_kind(model, kind, logits, log_q) for kind in kinds}
 
 
-def masked_share(electra: Electra) -> float:
+def score_kind(
+    model: HubModel, kind: str, logits: Optional[Tensor], log_q: Optional[Tensor]
+) -> Tensor:
+    """What pieces add to a score of one kind, (P,) float64, by what both networks say of them."""
+    if kind == "generator":
+        return log_q
+    logits = logits.to(DTYPE)
+    if kind == "discriminator":
+        return F.logsigmoid(-logits)
+    return log_p_data(logits, log_q, masked_share(model))
+
+
+def list_kinds(model: HubModel) -> List[str]:
+    """Those of SCORES that a model can give.
+
+    Raises:
+        ValueError: if it has neither a generator nor a discriminator's head.
+    """
+    found, reasons = [], []
+    for kind in SCORES:
+        try:
+            check_kind(model, kind)
+            found.append(kind)
+        except ValueError as error:
+            reasons.append(error)
+    if not found:
+        raise reasons[0]
+    return found
+
+
+def check_kind(model: HubModel, kind: str) -> None:
+    """ValueError if a model lacks what a score needs."""
+    if kind != "generator":
+        model.require_discriminator(f"score by {kind}")
+    if kind != "discriminator":
+        model.require_generator(f"score by {kind}")
+
+
+def masked_share(model: HubModel) -> float:
     """Share of the tokens that were picked in pre-training."""
-    return getattr(electra.task.cfg, "mask_prob", None) or ElectraTaskConfig.mask_prob
+    return getattr(model.task.cfg, "mask_prob", None) or ElectraTaskConfig.mask_prob
 
 
 def log_p_data(logits: Tensor, log_q: Tensor, masked: float) -> Tensor:
@@ -86,21 +131,21 @@ def log_p_data(logits: Tensor, log_q: Tensor, masked: float) -> Tensor:
     return F.logsigmoid(-logits) + log_q - torch.logaddexp(log_a + F.logsigmoid(logits), log_q)
 
 
-def each_log_q(electra: Electra, texts: Iterable[Text], batch_size: int) -> Iterator[Tensor]:
+def each_log_q(model: HubModel, texts: Iterable[Text], batch_size: int) -> Iterator[Tensor]:
     """The generator's log-probability of each piece where it alone is masked, (P,) float64."""
-    mask = electra.dictionary.index(MASK)
+    mask = model.dictionary.index(MASK)
 
     def run(batch: List[Text]) -> List[Tensor]:
         slots = (
-            make_slot(electra, text.numbers, place, place + 1, [mask])
+            make_slot(model, text.numbers, place, place + 1, [mask])
             for text in batch
             for place in range(len(text.numbers))
         )
-        found = each_slot(electra, slots, run_slots, batch_size)
+        found = each_slot(model, slots, run_slots, batch_size)
         return [torch.tensor(list(islice(found, len(text.numbers))), dtype=DTYPE) for text in batch]
 
     def run_slots(tokens: Tensor, picked: Tensor, slots: List[Slot]) -> List[float]:
-        logits = electra.word_logits(tokens, picked)[:, 0]
+        logits = model.word_logits(tokens, picked)[:, 0]
         originals = torch.tensor([slot.originals for slot in slots], device=logits.device)
         return (logits.gather(1, originals)[:, 0] - logits.logsumexp(1)).tolist()
 
