@@ -123,6 +123,12 @@ GROUPS = {
         ),
     },
     "Conversion": {
+        "model-path": Command(
+            f"{HUB}.packaged",
+            "the folder of a model that comes with the package",
+            'model-path electra_tiny_en    # --finetune-from-model "$(...)/checkpoint.pt"',
+            needs_fairseq=False,
+        ),
         "pack": Command(
             f"{HUB}.pack",
             "a checkpoint -> a small folder that can be used and trained on anywhere",

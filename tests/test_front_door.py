@@ -79,3 +79,12 @@ def test_an_error_begins_with_the_command(tmp_path):
 
 def test_the_user_dir_is_the_package():
     assert run(*ELECTRA, "user-dir").output == f"{ROOT / 'fairseq_electra'}\n"
+
+
+def test_a_packaged_model_has_a_path(capsys):
+    main(["model-path"])
+    names = capsys.readouterr().out.split()
+    main(["model-path", names[0]])
+    assert (Path(capsys.readouterr().out.strip()) / "checkpoint.pt").is_file()
+    with pytest.raises(SystemExit, match="no model none: the package has electra_tiny_en"):
+        main(["model-path", "none"])

@@ -13,6 +13,7 @@ electra.py         Electra: what can be asked, each answered by one of:
                      explained, explanation_page.py: how it is shown
 model.py           what Electra and MaskedLM have in common
 minimal_pairs.py   which of two sentences is right (BLiMP), also of a RoBERTa: masked_lm.py
+packaged.py        where a packaged model lies
 commands.py        the same from the shell, line by line
 finetuned_model.py and predict_*.py: files of a task in, files out
 predict.py, tag.py, answer.py: the commands of predict_*.py
