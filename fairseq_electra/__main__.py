@@ -153,6 +153,12 @@ GROUPS = {
             "import-tf electra_small/model.ckpt --vocab electra_small/vocab.txt imported",
             logging.ERROR,
         ),
+        "import-bert": Command(
+            CONVERSION,
+            "Hugging Face's BERT -> a discriminator with a new generator",
+            "import-bert google-bert/bert-base-uncased imported",
+            logging.ERROR,
+        ),
         "import-roberta": Command(
             CONVERSION,
             "fairseq's RoBERTa -> a discriminator with a new generator",

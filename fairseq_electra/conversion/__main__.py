@@ -3,6 +3,7 @@
     export-hf       fairseq -> Hugging Face, a folder for each network or fine-tuned head
     import-hf       Hugging Face -> fairseq, a discriminator, a generator, or both
     import-tf       the authors' TensorFlow checkpoint -> fairseq
+    import-bert     Hugging Face's BERT -> a discriminator, with a new generator
     import-roberta  fairseq's RoBERTa -> a discriminator, with a new generator
 
 OUT_DIR must not be there yet; it appears complete or not at all.
@@ -42,6 +43,13 @@ def run_import_tf(args: argparse.Namespace, folder: Path) -> List[str]:
     variables = TfTensors(args.checkpoint)
     options = (args.vocab, args.cased, args.heads, args.arch, args.generator_size)
     return write_model(folder, args.out_dir, *import_tf(variables, *options))
+
+
+def run_import_bert(args: argparse.Namespace, folder: Path) -> List[str]:
+    from fairseq_electra.conversion.bert import import_bert
+    from fairseq_electra.conversion.fairseq_folder import write_model
+
+    return write_model(folder, args.out_dir, *import_bert(args.folder, args.generator_size))
 
 
 def run_import_roberta(args: argparse.Namespace, folder: Path) -> List[str]:
@@ -94,6 +102,14 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
     command.add_argument("--cased", action="store_true", help="text keeps its case")
     command.add_argument("--heads", type=int, help="discriminator's (default: hidden size / 64)")
     add_new_parts(command)
+    command = add_parser(commands, "import-bert", run_import_bert, help="BERT -> ELECTRA")
+    command.add_argument(
+        "folder",
+        type=Path,
+        metavar="BERT_DIR",
+        help="Hugging Face's: config.json, model.safetensors, tokenizer.json or vocab.txt",
+    )
+    add_new_parts(command, with_arch=False)
     command = add_parser(commands, "import-roberta", run_import_roberta, help="RoBERTa -> ELECTRA")
     command.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
     command.add_argument("--data", type=Path, help="with dict.txt; default: the checkpoint's own")

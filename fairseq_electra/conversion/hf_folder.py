@@ -6,7 +6,7 @@ Read and checked here; nothing of transformers is imported, and no pickle is rea
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Dict, Iterator, List, Sequence, Tuple
 
 from torch import Tensor
 
@@ -16,8 +16,11 @@ from fairseq_electra.modules.encoder import LAYER_NORM_EPS, EncoderSize
 
 WEIGHTS = "model.safetensors"
 WORD_TABLE = "electra.embeddings.word_embeddings.weight"
+ELECTRA, BERT = "electra", "bert"  # model_type
+COMMANDS = {ELECTRA: "import-hf", BERT: "import-bert"}
 CLASSES = {DISCRIMINATOR: "ElectraForPreTraining", GENERATOR: "ElectraForMaskedLM"}
 NUM_TOKEN_TYPES = 2
+Field = Tuple[str, str, Any]
 # transformers' name, ours, and its default where config.json leaves it out
 FIELDS = (
     ("num_hidden_layers", "encoder_layers", 12),
@@ -28,6 +31,13 @@ FIELDS = (
     ("max_position_embeddings", "max_positions", 512),
     ("hidden_dropout_prob", "dropout", 0.1),
     ("attention_probs_dropout_prob", "attention_dropout", 0.1),
+)
+# BERT's, whose embeddings are as wide as its hidden size.
+BERT_DEFAULTS = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
+BERT_FIELDS = tuple(
+    (name, ours, BERT_DEFAULTS.get(name, default))
+    for name, ours, default in FIELDS
+    if name != "embedding_size"
 )
 # What the plugin has no option for: config.json must say this, or nothing.
 FIXED = {
@@ -68,21 +78,26 @@ class LazyTensors(Mapping):
         return len(self.names)
 
 
-def read_json(path: Path) -> Dict[str, Any]:
-    """A JSON object; ValueError, naming the file, if it is not there or not one."""
+def read_json(path: Path, kind: type = dict) -> Any:
+    """A JSON object, or a list; ValueError, naming the file, if it is not there or not one."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(f"{path.parent} has no {path.name}") from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: not readable as JSON: {error}") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: not a JSON object")
+    if not isinstance(content, kind):
+        raise ValueError(f"{path}: not a JSON {'object' if kind is dict else 'list'}")
     return content
 
 
-def read_config(folder: Path) -> Dict[str, Any]:
-    """An ELECTRA's config.json with every field of FIELDS in it.
+def read_config(
+    folder: Path, model: str = ELECTRA, fields: Sequence[Field] = FIELDS
+) -> Dict[str, Any]:
+    """A model's config.json with every field of `fields` in it.
+
+    Args:
+        model: ELECTRA or BERT; the oldest configurations of BERT do not say what they are of.
 
     Raises:
         ValueError: if it is another model's, or says what this plugin has no option for.
@@ -90,19 +105,27 @@ def read_config(folder: Path) -> Dict[str, Any]:
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     config = read_json(folder / "config.json")
-    if config.get("model_type") != "electra":
-        raise ValueError(f"{folder} holds a model {config.get('model_type')}, not electra")
-    config = {**{name: default for name, _, default in FIELDS}, **config}
-    check_fields(config, folder / "config.json")
+    found = config.get("model_type", BERT if model == BERT else None)
+    if found != model:
+        raise ValueError(f"{folder} holds a model {found}, not {model}{name_command(found)}")
+    config = {**{name: default for name, _, default in fields}, **config}
+    check_fields(config, folder / "config.json", fields)
     for name, value in FIXED.items():
-        if config.get(name, value) != value:
+        is_of_head = model == BERT and name == "tie_word_embeddings"  # which is not taken
+        if config.get(name, value) != value and not is_of_head:
             raise ValueError(f"{folder}: {name} is {config[name]}; only {value} can be converted")
     return config
 
 
-def check_fields(config: Dict[str, Any], path: Path) -> None:
+def name_command(model: Any) -> str:
+    """Where a model of another kind is taken, for the end of an error."""
+    command = COMMANDS.get(model) if isinstance(model, str) else None
+    return f" (model_type in config.json){f': {command} takes it' if command else ''}"
+
+
+def check_fields(config: Dict[str, Any], path: Path, fields: Sequence[Field]) -> None:
     """ValueError, naming file and field, for a value that no model can have."""
-    for name, ours, _ in FIELDS:
+    for name, ours, _ in fields:
         try:
             check_config(ElectraConfig(**{ours: config[name]}))
         except ValueError as error:
@@ -129,9 +152,9 @@ def open_weights(folder: Path) -> LazyTensors:
     raise ValueError(f"{folder} has no {WEIGHTS}")
 
 
-def config_to_options(config: Dict[str, Any]) -> Dict[str, Any]:
-    """Options of ElectraConfig, by a discriminator's config.json."""
-    return {ours: config[name] for name, ours, _ in FIELDS}
+def config_to_options(config: Dict[str, Any], fields: Sequence[Field] = FIELDS) -> Dict[str, Any]:
+    """Options of ElectraConfig, by a discriminator's or BERT's config.json."""
+    return {ours: config[name] for name, ours, _ in fields}
 
 
 def encoder_size(config: Dict[str, Any]) -> EncoderSize:
