@@ -27,6 +27,14 @@ from fairseq_electra.data.tokenizer import (
 
 ROLES = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": UNKNOWN, "mask": "<mask>"}
 PIECE_FILES = ("sentencepiece.model", "spiece.model")
+# What tokenizer_config.json says of BERT's way to split text, or nothing; Japanese BERTs differ.
+BERT_SPLITTING = {
+    "do_basic_tokenize": True,
+    "strip_accents": None,
+    "tokenize_chinese_chars": True,
+    "word_tokenizer_type": "basic",
+    "subword_tokenizer_type": "wordpiece",
+}
 UNIGRAM = 1  # TrainerSpec.model_type
 SPACES = "".join(char for char in map(chr, range(sys.maxunicode + 1)) if char.isspace())
 MARKS = "[\\p{M}\\p{Cf}\uff9e\uff9f\U0001f3fb-\U0001f3ff]"  # continue a character
@@ -174,6 +182,7 @@ def read_foreign(folder: Path) -> Foreign:
         if (folder / "tokenizer.json").is_file():
             return read_pipeline(folder)
         if (folder / "vocab.txt").is_file():
+            check_splitting(folder)
             return read_wordpiece((folder / "vocab.txt").read_bytes(), is_cased(folder))
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from None
@@ -185,10 +194,33 @@ def read_wordpiece(content: bytes, cased: bool) -> Foreign:
     return Foreign(parse_vocabulary(content), WordPieceTokenizer(content, cased))
 
 
+def read_tokenizer_config(folder: Path) -> Dict[str, Any]:
+    """tokenizer_config.json, or nothing."""
+    path = folder / "tokenizer_config.json"
+    return read_json(path) if path.is_file() else {}
+
+
 def is_cased(folder: Path) -> bool:
     """What tokenizer_config.json says; BERT's default is lower case."""
-    path = folder / "tokenizer_config.json"
-    return path.is_file() and not read_json(path).get("do_lower_case", True)
+    return not read_tokenizer_config(folder).get("do_lower_case", True)
+
+
+def check_splitting(folder: Path) -> None:
+    """ValueError if tokenizer_config.json has a vocab.txt used in another way than BERT's."""
+    config = read_tokenizer_config(folder)
+    for name, value in BERT_SPLITTING.items():
+        if config.get(name, value) != value:
+            raise ValueError(f"tokenizer_config.json: {name} is {config[name]}, not {value}")
+
+
+def check_case(folder: Path, cased: bool) -> None:
+    """ValueError if tokenizer_config.json, which transformers believes, says another case."""
+    said = read_tokenizer_config(folder).get("do_lower_case")
+    if said is not None and bool(said) == cased:
+        raise ValueError(
+            f"tokenizer.json has lowercase {not cased}, tokenizer_config.json has do_lower_case "
+            f"{said}: change the one that is wrong"
+        )
 
 
 def read_pipeline(folder: Path) -> Foreign:
@@ -199,6 +231,7 @@ def read_pipeline(folder: Path) -> Foreign:
     if kind == "WordPiece":
         check_normalizer(content.get("normalizer") or {})
         cased = not content["normalizer"].get("lowercase", True)
+        check_case(folder, cased)
         return read_wordpiece(("\n".join(words) + "\n").encode(), cased)
     if kind == "WordLevel":
         return Foreign(words, None)

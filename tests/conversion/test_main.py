@@ -130,7 +130,9 @@ def test_a_full_disk_is_named_and_leaves_nothing(trained, tmp_path, run_command,
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", ["export-hf", "import-hf", "import-tf", "import-roberta"])
+@pytest.mark.parametrize(
+    "command", ["export-hf", "import-hf", "import-tf", "import-bert", "import-roberta"]
+)
 def test_help(command, capsys):
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])
