@@ -108,7 +108,8 @@ def make_cfg(cfg: ElectraConfig, data: Path, **task) -> Dict[str, Any]:
 
     `task`: options of --task electra that are not, such as `tokens_per_sample`.
     """
-    command = [str(data), "--task", "electra", "--criterion", "electra", "--arch", "electra"]
+    criterion = "electric" if cfg.two_tower_generator else "electra"
+    command = [str(data), "--task", "electra", "--criterion", criterion, "--arch", "electra"]
     command += ["--optimizer", "electra_adam", "--lr-scheduler", "electra_decay"]
     # without updates to make, the schedule cannot be set up
     command += ["--max-update", "1", "--total-num-update", "1"]
@@ -137,7 +138,7 @@ def write_checkpoint(
         task: options of --task electra that are not at their default.
     """
     history = {
-        "criterion_name": "ElectraCriterion",
+        "criterion_name": ("ElectricCriterion" if cfg.two_tower_generator else "ElectraCriterion"),
         "optimizer_name": "ElectraAdam",
         "lr_scheduler_state": {},
         "num_updates": 0,

@@ -56,6 +56,12 @@ from fairseq_electra.data.tokenizer import INFO_FILE, Tokenizer, load_tokenizer
 from fairseq_electra.models.electra_config import ElectraConfig, discriminator_encoder_size
 
 
+TWO_TOWERS = (
+    "left out: generator, two towers, which transformers has no class for; the discriminator's "
+    "logits are energies, not log-odds of being replaced"
+)
+
+
 class Source(NamedTuple):
     """A checkpoint of ours with all that belongs to it; words in the foreign order."""
 
@@ -83,7 +89,12 @@ def export_hf(path: Path, folder: Path, data: Optional[Path]) -> List[str]:
     known = set()
     lines = []
     for name in (DISCRIMINATOR, GENERATOR):
-        if has_head(name, source.tensors):
+        if not has_head(name, source.tensors):
+            continue
+        if name == GENERATOR and source.cfg.two_tower_generator:
+            known.update(key for key in source.tensors if key.startswith("generator."))
+            lines.append(TWO_TOWERS)
+        else:
             known.update(export_network(name, source, folder / name))
             lines.append(f"{name}: {CLASSES[name]}")
     for head in heads:

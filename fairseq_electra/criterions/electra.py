@@ -23,9 +23,11 @@ from fairseq_electra.criterions.discriminator_metrics import (
     count_logits_by_token,
 )
 from fairseq_electra.criterions.feature_metrics import compute_feature_metrics, sum_features
+from fairseq_electra.models.electra import ElectraOutput
 from fairseq_electra.modules.compiling import compile_step
 
-HITS = ("masked_acc", "sampled_acc")
+COUNTS = ("nwords", "npicked")  # that the generator predicts, that are picked: the same with masks
+HITS = ("masked_acc", "sampled_acc")  # of the first, of the second
 MASKED = ("mlm_loss", "mlm_acc")  # of the discriminator's encoder, during --mlm-updates
 JUDGED = ("disc_acc", "disc_precision", "disc_recall", "disc_auc", "replaced")
 FEATURES = ("feature_mean", "feature_dims")  # held out
@@ -90,10 +92,9 @@ class ElectraCriterion(FairseqCriterion):
 
     def forward(self, model, sample: Dict, reduce: bool = True) -> Tuple[Tensor, float, Dict]:
         """Loss, sample size and logging output of a batch, as fairseq's criterions return them."""
-        output = model(**sample["net_input"])
-        weights = sample["net_input"]["picked_weights"]  # (B, K)
+        output, weights, nwords = self.ask(model, sample)
         is_token = sample["net_input"]["src_tokens"].ne(self.padding_idx)  # (B, T)
-        ntokens, npicked = sample["ntokens"], max(sample["npicked"], 1)
+        ntokens = sample["ntokens"]
         if self.measure is None:
             self.measure = compile_step(measure_output, str(model.cfg.compile), is_token.device)
 
@@ -104,19 +105,21 @@ class ElectraCriterion(FairseqCriterion):
         if not self.judges_all:  # a mean like the other one, for the division by all tokens
             disc_loss = disc_loss * (ntokens / is_judged.sum().clamp(min=1))
         word_loss = gen_loss if mlm_loss is None else gen_loss + mlm_loss
-        loss = self.gen_weight * word_loss * (ntokens / npicked) + self.disc_weight * disc_loss
+        word_share = ntokens / max(nwords, 1)
+        loss = self.gen_weight * word_loss * word_share + self.disc_weight * disc_loss
         if not self.training:
             counts.update(measure_held_out(output, is_token, is_judged))
 
         encoders = 1 if mlm_loss is None else 2
         uninformed = encoders * self.gen_weight * math.log(output.gen_logits.size(-1))
-        uninformed += self.disc_weight * math.log(2)  # even odds
+        uninformed += self.disc_weight * self.uninformed_disc_loss(output.gen_logits.size(-1))
         logging_output = {
             "loss": loss.detach(),
             "uninformed": ntokens * uninformed,
             "gen_loss": gen_loss.detach(),
             "disc_loss": disc_loss.detach(),
             "ntokens": ntokens,
+            "nwords": nwords,
             "npicked": sample["npicked"],
             "nsentences": sample["nsentences"],
             "sample_size": ntokens,
@@ -133,29 +136,41 @@ class ElectraCriterion(FairseqCriterion):
             {key: keep(value) for key, value in logging_output.items()},
         )
 
+    def ask(self, model, sample: Dict) -> Tuple[ElectraOutput, Tensor, int]:
+        """A batch's output, weights (B, K) of the words that the generator predicts, their sum."""
+        return (
+            model(**sample["net_input"]),
+            sample["net_input"]["picked_weights"],
+            sample["npicked"],
+        )
+
+    def uninformed_disc_loss(self, num_tokens: int) -> float:
+        """The discriminator's loss a token, in nats, of a model that knows nothing: even odds."""
+        return math.log(2)
+
     @classmethod
     def reduce_metrics(cls, logging_outputs: List[Dict]) -> None:
         """Log the metrics of all workers' batches: sums are divided only here."""
         total = {
             key: sum(log.get(key, 0) for log in logging_outputs)
-            for key in ("loss", "gen_loss", "disc_loss", "uninformed", "ntokens", "npicked")
+            for key in ("loss", "gen_loss", "disc_loss", "uninformed", "ntokens", *COUNTS)
         }
-        ntokens, npicked = total["ntokens"], max(total["npicked"], 1)
+        ntokens, (nwords, npicked) = total["ntokens"], (max(int(total[key]), 1) for key in COUNTS)
         metrics.log_scalar("loss", total["loss"] / max(ntokens, 1), ntokens, round=4)
         # what divergence.py stops a run by
         metrics.log_scalar(
             "_times_uninformed", total["loss"] / max(total["uninformed"], 1e-9), ntokens
         )
         metrics.log_scalar("disc_loss", total["disc_loss"] / max(ntokens, 1), ntokens, round=4)
-        metrics.log_scalar("gen_loss", total["gen_loss"] / npicked, npicked, round=4)
+        metrics.log_scalar("gen_loss", total["gen_loss"] / nwords, nwords, round=4)
         if "mlm_loss" in logging_outputs[0]:
             count = sum(log["mlm_npicked"] for log in logging_outputs)  # 0: no part of a mean
             for key in MASKED:
                 value = sum(log[key] for log in logging_outputs) / max(count, 1)
                 metrics.log_scalar(key, value, count, round=4)
-        for key in HITS:
+        for key, count in zip(HITS, (nwords, npicked), strict=True):
             hits = sum(log.get(key, 0) for log in logging_outputs)
-            metrics.log_scalar(key, hits / npicked, npicked, round=4)
+            metrics.log_scalar(key, hits / count, count, round=4)
         histogram = sum(log["disc_histogram"] for log in logging_outputs)
         metrics.log_scalar_sum("_disc_histogram", histogram)
         for key in JUDGED:

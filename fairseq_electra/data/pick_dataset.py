@@ -25,6 +25,7 @@ class Picks(NamedTuple):
     positions: np.ndarray  # (K,) int64
     becomes_mask: np.ndarray  # (K,) bool
     uniform: np.ndarray  # (K,) float64 in (0, 1], decides the generator's sample
+    candidates: int  # how many positions could have been picked
 
 
 class KeyedGenerator(threading.local):
@@ -72,7 +73,16 @@ def pick(candidates: np.ndarray, number: int, rng: np.random.Generator, replace:
         positions=rng.choice(candidates, number, replace=replace, shuffle=False),
         becomes_mask=rng.random(number) < MASKED_SHARE,
         uniform=1.0 - rng.random(number),
+        candidates=len(candidates),
     )
+
+
+def mark_candidates(dictionary) -> np.ndarray:
+    """Which of the dictionary's entries can be picked: (V,) bool, false for special symbols."""
+    can_be_picked = np.ones(len(dictionary), dtype=bool)
+    specials = [dictionary.bos(), dictionary.eos(), dictionary.pad(), dictionary.index("<mask>")]
+    can_be_picked[specials] = False
+    return can_be_picked
 
 
 class PickDataset(LengthDataset):
@@ -105,9 +115,7 @@ class PickDataset(LengthDataset):
         super().__init__(sizes)
         self.dataset = dataset
         self.pad_idx = dictionary.pad()
-        specials = [dictionary.bos(), dictionary.eos(), dictionary.pad()]
-        self.can_be_picked = np.ones(len(dictionary), dtype=bool)  # by dictionary entry
-        self.can_be_picked[[*specials, dictionary.index("<mask>")]] = False
+        self.can_be_picked = mark_candidates(dictionary)
         self.mask_prob = mask_prob
         self.limit = limit
         self.with_replacement = with_replacement
@@ -171,6 +179,7 @@ class PickDataset(LengthDataset):
             "nsentences": len(samples),
             "ntokens": sum(lengths),
             "npicked": sum(num_picked),
+            "ncandidates": sum(pick.candidates for pick in picks),
         }
 
     @property

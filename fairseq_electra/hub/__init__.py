@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fairseq_electra.hub.electra import Electra
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
-SCORES = ("discriminator", "generator", "combined")  # formulas: scores.py
+SCORES = ("discriminator", "generator", "combined", "electric")  # formulas: scores.py
 
 
 def load(

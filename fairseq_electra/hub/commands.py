@@ -132,8 +132,8 @@ TOPK = number("--topk", 5, "words for a place")
 LAYER = Option("--layer", "0, the embeddings, to the last; -1 is the last", {"type": int})
 BY = Option(
     "--by",
-    "what judges (default: %(default)s)",
-    {"choices": SCORES, "default": "discriminator"},
+    "what judges (default: electric of what that trained, otherwise discriminator)",
+    {"choices": SCORES},
 )
 COMMANDS: Dict[str, Ask] = {
     "replaced": Ask(

@@ -21,6 +21,7 @@ from fairseq_electra.hub.texts import (
     run_sorted,
 )
 from fairseq_electra.modules.token_types import mark_second_sentence
+from fairseq_electra.modules.two_towers import gather_log_q, noise_logits
 
 BATCH = 32  # texts
 Texts = Union[str, Iterable[str]]
@@ -28,6 +29,12 @@ Texts = Union[str, Iterable[str]]
 
 class Electra(HubModel):
     """A pre-trained or fine-tuned ELECTRA; `models` and `task` are what fairseq's own have."""
+
+    @property
+    def is_electric(self) -> bool:
+        """Whether --criterion electric trained it: the discriminator gives energies, and the
+        generator reads no `<mask>`."""
+        return bool(self.model.cfg.two_tower_generator)
 
     @property
     def heads(self) -> List[str]:
@@ -50,7 +57,7 @@ class Electra(HubModel):
         cfg, weights = self.model.cfg, sum(p.numel() for p in self.model.parameters())
         parts = [
             f"{cfg.encoder_layers} layers x {cfg.encoder_embed_dim}, {weights / 1e6:.1f} M weights",
-            "generator" if self.model.generator is not None else "no generator",
+            self.describe_generator(),
             "discriminator" if self.model.discriminator_head is not None else "no discriminator",
             f"heads: {', '.join(self.heads) or 'none'}",
             self.describe_tokenizer(),
@@ -58,6 +65,11 @@ class Electra(HubModel):
             str(self.device),
         ]
         return f"{self.checkpoint}: " + "; ".join(parts)
+
+    def describe_generator(self) -> str:
+        if self.model.generator is None:
+            return "no generator"
+        return "two-tower generator (Electric)" if self.is_electric else "generator"
 
     def describe_tokenizer(self) -> str:
         if self._tokenizer is None:
@@ -134,6 +146,13 @@ class Electra(HubModel):
                 "name a checkpoint of pre-training"
             )
 
+    def refuse_electric(self, what: str, why: str) -> None:
+        """ValueError if --criterion electric trained the model, which `what` cannot use."""
+        if self.is_electric:
+            raise ValueError(
+                f"{what} is not for {self.checkpoint}, which --criterion electric trained: {why}"
+            )
+
     def require_discriminator(self, what: str) -> None:
         """ValueError if the model cannot tell replaced tokens, which `what` needs."""
         if self.model.discriminator_head is None:
@@ -143,14 +162,33 @@ class Electra(HubModel):
             )
 
     @torch.inference_mode()
-    def replaced_logits(self, tokens: Tensor) -> Tensor:
-        """The discriminator's logits (B, T) in float32, positive where a token looks replaced."""
+    def disc_logits(self, tokens: Tensor) -> Tensor:
+        """What the discriminator says of tokens (B, T), in float32: of Electric their energies."""
         logits, _ = self.model(tokens, features_only=False)
         return logits.float()
 
+    def replaced_logits(self, tokens: Tensor) -> Tensor:
+        """Log-odds (B, T) in float32, positive where a token looks replaced.
+
+        Of Electric: that it was put there by the generator, be it the original.
+        """
+        from fairseq_electra.hub.scores import masked_share
+
+        logits = self.disc_logits(tokens)
+        if not self.is_electric:
+            return logits
+        return noise_logits(logits, self.log_q(tokens), masked_share(self))
+
+    def log_q(self, tokens: Tensor) -> Tensor:
+        """Log-probabilities (B, T) of tokens, each given all others, by a two-tower generator."""
+        return gather_log_q(self.word_logits(tokens, None), tokens)
+
     @torch.inference_mode()
-    def word_logits(self, tokens: Tensor, picked: Tensor) -> Tensor:
-        """The generator's logits (B, K, V) in float32 at the positions `picked` (B, K)."""
+    def word_logits(self, tokens: Tensor, picked: Optional[Tensor]) -> Tensor:
+        """The generator's logits (B, K, V) in float32 at the positions `picked` (B, K).
+
+        None is all positions, if it has two towers.
+        """
         model = self.model
         padding_mask = tokens.eq(self.dictionary.pad())
         with model.autocast(tokens.device):
@@ -251,18 +289,23 @@ class Electra(HubModel):
 
         return one_or_many(text, lambda texts: fill_mask(self, texts, topk))
 
-    def score(self, text: Texts, by: str = "discriminator") -> Any:
+    def score(self, text: Texts, by: Optional[str] = None) -> Any:
         """One number for a sentence, in nats; higher is more natural. Its formula: scores.py.
 
         Args:
             by: "discriminator", one pass; "generator", its pseudo-log-likelihood, one pass a token;
-                "combined", both.
+                "combined", both; "electric", the pseudo-log-likelihood by energies, one pass, for
+                what --criterion electric trained (default: that of such a model, otherwise the
+                first).
+
+        Raises:
+            ValueError: if the model lacks what is asked for.
         """
         from fairseq_electra.hub.scores import score_texts
 
         return one_or_many(text, lambda texts: score_texts(self, texts, by))
 
-    def compare(self, good: str, bad: str, by: str = "discriminator") -> float:
+    def compare(self, good: str, bad: str, by: Optional[str] = None) -> float:
         """By how many nats `good` scores above `bad`; see `score`."""
         one, other = self.score([good, bad], by)
         return one - other

@@ -87,7 +87,9 @@ def choose_replaced(
     word: Union[int, str, None],
 ) -> Logit:
     """The discriminator's logit of the most suspicious piece of a word, or of all."""
-    electra.require_discriminator("an explanation without a head")
+    what = "an explanation without a head"
+    electra.require_discriminator(what)
+    electra.refuse_electric(what, "its discriminator gives energies; name a head")
     if label is not None:
         raise ValueError("label= is for a head: name that as well, as head=")
     text = take_one(parts)

@@ -40,6 +40,7 @@ def generate(
     """
     electra.require_generator("generate")
     electra.require_discriminator("generate")
+    electra.refuse_electric("generate", "its generator reads no <mask>, of which there are many")
     check_options(length, steps, temperature)
     has_gaps = MASK in prompt
     typed = prompt.rstrip()

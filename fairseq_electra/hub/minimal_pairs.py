@@ -175,8 +175,8 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
         "--score",
         nargs="+",
         choices=SCORES,
-        help="one pass a sentence: discriminator; one a token: generator, combined (default: "
-        "all that the model has)",
+        help="one pass a sentence: discriminator, electric; one a token: generator, combined "
+        "(default: all that the model has)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the numbers")
     parser.add_argument("--batch-size", type=int, default=32, help="default: %(default)s")

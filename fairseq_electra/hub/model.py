@@ -16,6 +16,8 @@ class HubModel(nn.Module):
     `models` and `task` are what fairseq's own hub interfaces have.
     """
 
+    is_electric = False  # whether --criterion electric trained it
+
     def __init__(self, model: nn.Module, task, tokenizer: Optional[Tokenizer], checkpoint: Path):
         super().__init__()
         self.models = nn.ModuleList([model.eval()])

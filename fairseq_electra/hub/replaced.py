@@ -83,6 +83,8 @@ def suggest(
 ) -> List[List[Dict]]:
     """For each word those that fit in its place: `{"word", "score"}`, best first.
 
+    Of Electric, p_data is exp(-E) of the discriminator alone.
+
     The word gives way to one mask, whatever its number of pieces. The discriminator reads each of
     the generator's CANDIDATES best pieces in place; they are ranked by p_data (scores.py), and
     their scores are their shares of it, the word itself left out. A suggestion begins as the word
@@ -100,7 +102,7 @@ def suggest(
         ]
 
     def judge(tokens: Tensor, picked: Tensor, _: List[Slot]) -> List[float]:
-        return electra.replaced_logits(tokens).gather(1, picked)[:, 0].tolist()
+        return electra.disc_logits(tokens).gather(1, picked)[:, 0].tolist()
 
     candidates = list(each_slot(electra, slots, find_best, batch_size))
     in_place = (
@@ -112,7 +114,11 @@ def suggest(
     suggestions = []
     for log_q, numbers in candidates:
         logits = torch.tensor(list(islice(judged, len(numbers))))
-        shares = log_p_data(logits, log_q, masked_share(electra)).softmax(0)
+        if electra.is_electric:
+            log_p = -logits
+        else:
+            log_p = log_p_data(logits, log_q, masked_share(electra))
+        shares = log_p.softmax(0)
         ranked = sorted(zip(numbers.tolist(), shares.tolist()), key=lambda pair: -pair[1])
         spellings = electra.pieces.spellings
         suggestions.append(

@@ -6,12 +6,17 @@ probability of the piece where it alone is masked, a text's score is the sum ove
     discriminator   log sigmoid(-l)                          one pass
     generator       log q, the pseudo-log-likelihood         one pass a piece
     combined        log p_data, see `log_p_data`             both
+    electric        -E, the pseudo-log-likelihood            one pass
 
 in nats, `<s>` and `</s>` left out; 0 for an empty text. A sum falls with each further piece: it
 compares texts of about the same length, such as a sentence and its correction. For others divide it
 by the number of pieces, `len(electra.encode(text)) - 2`. The discriminator's log-probability is
-not that of the text, but that nothing in it was replaced. Long texts are read in windows: the
-discriminator as everywhere, the generator with each masked piece in the middle of one.
+not that of the text, but that nothing in it was replaced.
+
+The last is for a checkpoint of `--criterion electric`, whose discriminator gives energies E. There
+`generator` is one pass too, `discriminator` is the log-probability that no piece is noise, with l
+of `noise_logits`, and `combined` is refused. Long texts are read in windows: the discriminator as
+everywhere, the generator with each masked piece in the middle of one.
 """
 
 import math
@@ -30,6 +35,7 @@ from fairseq_electra.hub.electra import BATCH, Electra
 from fairseq_electra.hub.masks import MASK, Slot, each_slot, make_slot
 from fairseq_electra.hub.model import HubModel
 from fairseq_electra.hub.texts import Text, run_sorted
+from fairseq_electra.modules.two_towers import noise_logits
 from fairseq_electra.tasks.electra import ElectraTaskConfig
 
 FIELDS = ("text", "label")
@@ -37,9 +43,11 @@ DTYPE = torch.float64  # of what is summed
 
 
 def score_texts(
-    electra: Electra, texts: Iterable[str], by: str, batch_size: int = BATCH
+    electra: Electra, texts: Iterable[str], by: Optional[str], batch_size: int = BATCH
 ) -> Iterator[float]:
-    """The score of each text, in nats; `by` is one of SCORES."""
+    """The score of each text, in nats; `by` is one of SCORES, None that of `name_own_kind`."""
+    if by is None:
+        by = name_own_kind(electra)
     if by not in SCORES:
         raise ValueError(f"by must be one of {', '.join(SCORES)}, not {by!r}")
     for scores in score_pieces(electra, map(electra.read, texts), [by], batch_size):
@@ -62,11 +70,11 @@ def score_pieces(
         check_kind(model, kind)
     if set(kinds) == {"generator"}:
         rows = zip(repeat(None), each_log_q(model, texts, batch_size))
-    elif set(kinds) == {"discriminator"}:
-        rows = zip(model.each_piece(texts, model.replaced_logits, batch_size), repeat(None))
+    elif set(kinds) == {name_own_kind(model)}:
+        rows = zip(model.each_piece(texts, model.disc_logits, batch_size), repeat(None))
     else:
         texts, same = tee(texts)
-        logits = model.each_piece(texts, model.replaced_logits, batch_size)
+        logits = model.each_piece(texts, model.disc_logits, batch_size)
         rows = zip(logits, each_log_q(model, same, batch_size), strict=True)
     for logits, log_q in rows:
         yield {kind: score_kind(model, kind, logits, log_q) for kind in kinds}
@@ -79,9 +87,18 @@ def score_kind(
     if kind == "generator":
         return log_q
     logits = logits.to(DTYPE)
+    if kind == "electric":
+        return -logits
     if kind == "discriminator":
+        if model.is_electric:
+            logits = noise_logits(logits, log_q, masked_share(model))
         return F.logsigmoid(-logits)
     return log_p_data(logits, log_q, masked_share(model))
+
+
+def name_own_kind(model: HubModel) -> str:
+    """The score that a model's discriminator gives alone."""
+    return "electric" if model.is_electric else "discriminator"
 
 
 def list_kinds(model: HubModel) -> List[str]:
@@ -106,7 +123,13 @@ def check_kind(model: HubModel, kind: str) -> None:
     """ValueError if a model lacks what a score needs."""
     if kind != "generator":
         model.require_discriminator(f"score by {kind}")
-    if kind != "discriminator":
+    if kind == "electric" and not model.is_electric:
+        raise ValueError(
+            f"{model.checkpoint} gives no energies: score by electric is for --criterion electric"
+        )
+    if kind == "combined" and model.is_electric:
+        model.refuse_electric("score by combined", "by electric is what it stands for")
+    if kind != name_own_kind(model):
         model.require_generator(f"score by {kind}")
 
 
@@ -132,7 +155,12 @@ def log_p_data(logits: Tensor, log_q: Tensor, masked: float) -> Tensor:
 
 
 def each_log_q(model: HubModel, texts: Iterable[Text], batch_size: int) -> Iterator[Tensor]:
-    """The generator's log-probability of each piece where it alone is masked, (P,) float64."""
+    """The generator's log-probability of each piece where it alone is masked, (P,) float64.
+
+    Of two towers, which do not see it anyway, in one pass.
+    """
+    if model.is_electric:
+        return (row.to(DTYPE) for row in model.each_piece(texts, model.log_q, batch_size))
     mask = model.dictionary.index(MASK)
 
     def run(batch: List[Text]) -> List[Tensor]:

@@ -8,7 +8,7 @@ the model is the discriminator's encoder with classification heads, and no gener
 import logging
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Callable, Dict, NamedTuple, Optional, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, Type, Union
 
 import torch
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
@@ -41,6 +41,12 @@ from fairseq_electra.modules.encoder import (
 from fairseq_electra.modules.heads import ClassificationHead, DiscriminatorHead, GeneratorHead
 from fairseq_electra.modules.local_start import start_local
 from fairseq_electra.modules.token_types import mark_second_sentence
+from fairseq_electra.modules.two_towers import (
+    LeftToRight,
+    RightToLeft,
+    TwoTowerGenerator,
+    gather_log_q,
+)
 from fairseq_electra.optim.layerwise import mark_depths
 from fairseq_electra.process.state import warn_once
 from fairseq_electra.recipes import SIZES, Size
@@ -59,7 +65,10 @@ def mixed_obstacle(device: torch.device, mixed: bool, dtype: torch.dtype) -> Opt
 
 
 class ElectraOutput(NamedTuple):
-    """What one pass of both networks yields, for B sentences of T tokens with K picked slots."""
+    """What one pass of both networks yields, for B sentences of T tokens with K picked slots.
+
+    A two-tower generator predicts all T tokens: its logits and targets have T in place of K.
+    """
 
     gen_logits: Tensor  # (B, K, V) of the generator at the picked positions
     gen_targets: Tensor  # (B, K) the original tokens there
@@ -70,6 +79,8 @@ class ElectraOutput(NamedTuple):
     corrupted_tokens: Optional[Tensor] = None  # (B, T) input of the discriminator
     is_replaced: Optional[Tensor] = None  # (B, T) bool, labels of the discriminator
     disc_logits: Optional[Tensor] = None  # (B, T) positive where a token looks replaced
+    # of a two-tower generator alone; disc_logits are energies then
+    log_q: Optional[Tensor] = None  # (B, T) log-probabilities of corrupted_tokens, no gradient
     # during --mlm-updates alone
     mlm_logits: Optional[Tensor] = None  # (B, K, V) of the discriminator's encoder, given masks
 
@@ -96,6 +107,10 @@ class Generator(nn.Module):
         self.encoder = build_encoder(cfg, size, embedding_size)
         self.head = GeneratorHead(size.hidden, embedding_size, num_tokens)
 
+    @property
+    def encoders(self) -> List[Encoder]:
+        return [self.encoder]
+
     def forward(
         self, tokens, token_types, padding_mask, picked, shared: Embeddings, places=None
     ) -> Tensor:
@@ -105,9 +120,26 @@ class Generator(nn.Module):
         return self.head(gather_positions(features, picked), embeddings.embed_tokens.weight)
 
 
-def build_encoder(cfg: ElectraConfig, size: EncoderSize, embedding_size: int) -> Encoder:
-    """An encoder of the given size with the options that both networks have in common."""
-    return Encoder(
+def build_generator(cfg: ElectraConfig, num_tokens: int) -> Union[Generator, TwoTowerGenerator]:
+    """The generator that the options ask for."""
+    if not cfg.two_tower_generator:
+        return Generator(cfg, num_tokens)
+    size = generator_encoder_size(cfg)
+    own, embedding_size = None, cfg.embedding_size
+    if cfg.untie_embeddings:
+        embedding_size = size.hidden
+        own = Embeddings(num_tokens, embedding_size, cfg.max_positions)
+    towers = [build_encoder(cfg, size, embedding_size, kind) for kind in (LeftToRight, RightToLeft)]
+    return TwoTowerGenerator(
+        *towers, GeneratorHead(2 * size.hidden, embedding_size, num_tokens), own
+    )
+
+
+def build_encoder(
+    cfg: ElectraConfig, size: EncoderSize, embedding_size: int, kind: Type[Encoder] = Encoder
+) -> Encoder:
+    """An encoder of the given size with the options that all networks have in common."""
+    return kind(
         size,
         embedding_size,
         cfg.dropout,
@@ -145,7 +177,7 @@ class ElectraModel(BaseFairseqModel):
         self.register_buffer("dictionary_fingerprint", fingerprint(dictionary))
         self.embeddings = Embeddings(num_tokens, cfg.embedding_size, cfg.max_positions)
         self.encoder = build_encoder(cfg, size, cfg.embedding_size)
-        self.generator = Generator(cfg, num_tokens) if pretrain else None
+        self.generator = build_generator(cfg, num_tokens) if pretrain else None
         self.discriminator_head = DiscriminatorHead(size.hidden) if pretrain else None
         self.mlm_head = None
         if mlm or (pretrain and cfg.mlm_updates > 0):
@@ -165,7 +197,8 @@ class ElectraModel(BaseFairseqModel):
             networks = [(self.encoder, self.embeddings)]
             if self.generator is not None:
                 own = self.generator.embeddings
-                networks.append((self.generator.encoder, self.embeddings if own is None else own))
+                tables = self.embeddings if own is None else own
+                networks += [(encoder, tables) for encoder in self.generator.encoders]
             start_local(networks)
 
     def scale_matrices(self) -> None:
@@ -220,14 +253,20 @@ class ElectraModel(BaseFairseqModel):
         """Pre-train where the batch has picked positions, otherwise encode.
 
         See `pretrain` and `encode` for the further arguments, which are a batch's `net_input`; the
-        first of --mlm-updates are `pretrain_mlm`.
+        first of --mlm-updates are `pretrain_mlm`, those of a two-tower generator
+        `pretrain_electric`.
         """
         with self.autocast(src_tokens.device):
             if picked is None:
                 return self.encode(src_tokens, **net_input)
-            in_mlm = self.num_updates < self.cfg.mlm_updates
-            step = self.find_step("pretrain_mlm" if in_mlm else "pretrain", src_tokens.device)
+            step = self.find_step(self.choose_step(), src_tokens.device)
             return step(src_tokens, picked, **net_input)
+
+    def choose_step(self) -> str:
+        """Name of the method that pre-trains in this update."""
+        if self.cfg.two_tower_generator:
+            return "pretrain_electric"
+        return "pretrain_mlm" if self.num_updates < self.cfg.mlm_updates else "pretrain"
 
     def find_step(self, name: str, device: torch.device) -> Callable:
         """The method of this name, compiled as `--compile` says."""
@@ -338,6 +377,44 @@ class ElectraModel(BaseFairseqModel):
             mlm_logits=self.mlm_head(
                 gather_positions(features, picked), self.embeddings.embed_tokens.weight
             ),
+        )
+
+    def pretrain_electric(
+        self,
+        src_tokens: Tensor,
+        picked: Tensor,
+        picked_weights: Tensor,
+        uniform: Tensor,
+        has_padding: bool,
+        places: Optional[Tensor] = None,
+        token_types: Optional[Tensor] = None,
+        sampled_tokens: Optional[Tensor] = None,
+        **of_masks,
+    ) -> ElectraOutput:
+        """Predict each token from the others, sample, corrupt, give energies: nothing is masked.
+
+        The arguments are those of `pretrain`; what decides masks is not used.
+        """
+        padding_mask = src_tokens.eq(self.pad_idx) if has_padding else None
+        gen_logits = self.generator(
+            src_tokens, token_types, padding_mask, None, self.embeddings, places
+        )  # (B, T, V)
+        if sampled_tokens is None:
+            sampled_tokens = sample_tokens(gather_positions(gen_logits.detach(), picked), uniform)
+        corrupted = corrupt_tokens(src_tokens, picked, picked_weights, sampled_tokens)
+        features = self.encoder(
+            self.embeddings(corrupted, token_types), padding_mask, places=places
+        )
+        return ElectraOutput(
+            gen_logits=gen_logits,
+            gen_targets=src_tokens,
+            masked_tokens=src_tokens,
+            disc_features=features,
+            sampled_tokens=sampled_tokens,
+            corrupted_tokens=corrupted,
+            is_replaced=label_replaced(src_tokens, corrupted),
+            disc_logits=self.discriminator_head(features),
+            log_q=gather_log_q(gen_logits, corrupted),
         )
 
     def generate(

@@ -77,6 +77,13 @@ class ElectraConfig(EncoderConfig):
     untie_embeddings: bool = field(
         default=False, metadata={"help": "give the generator embedding tables of its own"}
     )
+    two_tower_generator: bool = field(
+        default=False,
+        metadata={
+            "help": "for --criterion electric: the generator is two networks of its size, which "
+            "read the text from the left and from the right and predict all tokens without <mask>"
+        },
+    )
     mlm_updates: int = field(
         default=0,
         metadata={
@@ -147,6 +154,23 @@ def check_config(cfg: ElectraConfig) -> None:
         raise ValueError(
             f"--generator-size {_show(cfg.generator_size)} is not a share of --encoder-embed-dim: "
             f"it must be above 0 and at most {LARGEST_GENERATOR:g}, usually 0.25"
+        )
+    if cfg.two_tower_generator:
+        check_two_towers(cfg)
+
+
+def check_two_towers(cfg: ElectraConfig) -> None:
+    """ValueError for options with which there would be masks, or noise of another distribution."""
+    if cfg.mlm_updates > 0:
+        raise ValueError(
+            f"--two-tower-generator reads no <mask>, which --mlm-updates {cfg.mlm_updates} fills: "
+            "leave out one of both (--mlm-updates 0)"
+        )
+    if cfg.disallow_correct or cfg.temperature != 1:
+        option = "--disallow-correct" if cfg.disallow_correct else "--temperature"
+        raise ValueError(
+            f"{option} cannot be used with --two-tower-generator: energies mean something if the "
+            "samples are from the generator's own distribution"
         )
 
 

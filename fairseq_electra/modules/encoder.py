@@ -111,6 +111,8 @@ class Encoder(nn.Module):
             what it computed.
     """
 
+    looks = 0  # where a token may look beside itself: both ways, -1 before it, 1 after it alone
+
     def __init__(
         self,
         size: EncoderSize,
@@ -149,7 +151,7 @@ class Encoder(nn.Module):
             places: (N,) of the tokens in B x T, if they are known, so that nothing waits.
             depth: layers to compute, the first ones (default: all).
         """
-        layout = lay_out(*embedded.shape[:2], padding_mask, self.pack, places)
+        layout = self.lay_out(embedded, padding_mask, places)
         x = self.dropout(layout.unpad(embedded))
         if self.embeddings_project is not None:
             x = self.embeddings_project(x)
@@ -161,6 +163,11 @@ class Encoder(nn.Module):
         if hiddens is not None:
             hiddens.append(x)
         return x
+
+    def lay_out(
+        self, embedded: Tensor, padding_mask: Optional[Tensor], places: Optional[Tensor]
+    ) -> Layout:
+        return lay_out(*embedded.shape[:2], padding_mask, self.pack, places)
 
     def apply_layer(self, layer: EncoderLayer, x: Tensor, layout: Layout) -> Tensor:
         if self.checkpoint_activations and self.training:

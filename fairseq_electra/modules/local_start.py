@@ -94,6 +94,8 @@ def mark_positions(embeddings: Embeddings, waves: Waves) -> None:
 def attend_to_neighbours(encoder: Encoder, embeddings: Embeddings, waves: Waves) -> None:
     """Let the heads of the first layers look one position back and ahead, in turn.
 
+    All heads look the one way that the encoder can, if there is but one.
+
     Nothing is added to the positions' dimensions below the last of these layers.
     """
     dims = waves.dims
@@ -108,7 +110,7 @@ def attend_to_neighbours(encoder: Encoder, embeddings: Embeddings, waves: Waves)
         layer.fc2.weight[:dims] = 0
     for index, layer in enumerate(local):
         heads = layer.self_attn.heads
-        offsets = choose_offsets(heads, index)
+        offsets = [encoder.looks] * heads if encoder.looks else choose_offsets(heads, index)
         set_offsets(
             layer.self_attn, measure_loudness(encoder, embeddings, index, dims), offsets, waves
         )

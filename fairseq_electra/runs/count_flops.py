@@ -141,6 +141,24 @@ def masked_lm_flops(
     return {part: convention.passes * flops for part, flops in parts.items()}
 
 
+def two_tower_flops(
+    size: TransformerSize, vocab_size: int, tokens_per_sample: int, convention: Convention
+) -> Dict[str, float]:
+    """Training FLOPs a token of Electric's generator, by part: two encoders of `size`.
+
+    They share what is looked up. The head reads both and runs at every position. Attention is
+    counted whole, as it is computed, though half of it is masked out.
+    """
+    terms = embedding_terms(size, tokens_per_sample, vocab_size, convention.dense_lookup)
+    again = DROPOUT * size.embedding + terms.get("embeddings_project", 0)
+    parts = {
+        "embeddings": sum(terms.values()) + again,
+        "layers": 2 * size.layers * sum(layer_terms(size, tokens_per_sample).values()),
+        "head": sum(word_head_terms(replace(size, hidden=2 * size.hidden), vocab_size).values()),
+    }
+    return {part: convention.passes * flops for part, flops in parts.items()}
+
+
 def electra_flops(
     discriminator: TransformerSize,
     generator_size: float,
@@ -149,15 +167,20 @@ def electra_flops(
     mask_prob: float,
     convention: Convention = TRAINING,
     untied: bool = False,
+    two_towers: bool = False,
     **generator_changes: int,
 ) -> Dict[str, float]:
     """Training FLOPs a token of both networks of ELECTRA, by network and part.
 
+    `two_towers`: the generator is Electric's.
     `untied`: the generator has embedding tables of its own, as wide as its layers.
     `generator_changes`: its layers, ffn and heads where they are not the usual ones.
     """
     small = discriminator.generator(generator_size, untied, **generator_changes)
-    generator = masked_lm_flops(small, vocab_size, tokens_per_sample, mask_prob, convention)
+    if two_towers:
+        generator = two_tower_flops(small, vocab_size, tokens_per_sample, convention)
+    else:
+        generator = masked_lm_flops(small, vocab_size, tokens_per_sample, mask_prob, convention)
     judge = encoder_parts(discriminator, tokens_per_sample, vocab_size, convention.dense_lookup)
     judge["head"] = sum(replaced_head_terms(discriminator).values())
     parts = {f"generator {part}": flops for part, flops in generator.items()}

@@ -77,7 +77,8 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--generator-size", type=share, help="in place of the arch's")
     for name in ("layers", "ffn-embed-dim", "attention-heads"):
         parser.add_argument(f"--generator-{name}", type=positive, help="as for fairseq-train")
-    parser.add_argument("--untie-embeddings", action="store_true", help="as for fairseq-train")
+    for name in ("untie-embeddings", "two-tower-generator"):
+        parser.add_argument(f"--{name}", action="store_true", help="as for fairseq-train")
     parser.add_argument("--tokens-per-sample", type=positive, default=128)
     parser.add_argument(
         "--mask-prob",
@@ -171,7 +172,11 @@ def count_run(args: argparse.Namespace) -> dict:
     those of the first stage.
     """
     size, generator_size = choose_size(args)
+    if args.two_tower_generator and args.mlm_updates:
+        raise SystemExit("--two-tower-generator reads no <mask>: leave out --mlm-updates")
     changes = {"untied": args.untie_embeddings, **choose_generator_changes(args)}
+    generator = asdict(size.generator(generator_size, **changes))
+    changes["two_towers"] = args.two_tower_generator
     vocab_size = read_vocab_size(args.data) if args.data else args.vocab_size
     convention = PAPER if args.paper else TRAINING
     setting = (vocab_size, args.tokens_per_sample, args.mask_prob, convention)
@@ -185,7 +190,8 @@ def count_run(args: argparse.Namespace) -> dict:
     return {
         "arch": args.arch,
         "discriminator": asdict(size),
-        "generator": asdict(size.generator(generator_size, **changes)),
+        "generator": generator,
+        "two_tower_generator": args.two_tower_generator,
         "vocab_size": vocab_size,
         "mask_prob": args.mask_prob,
         "tokens_per_update": tokens,
@@ -211,9 +217,12 @@ def format_table(count: dict) -> str:
         count[key] for key in ("tokens_per_update", "updates", "mlm_updates")
     )
     stages = f"{updates} updates" + (f", the first {mlm_updates} fill masks" if mlm_updates else "")
+    where = f"{count['mask_prob']:.5g} of the positions"
+    if count["two_tower_generator"]:
+        where = "all positions, by two towers"
     lines = [
         f"{count['arch']}, {count['vocab_size']} words, {tokens} tokens an update,"
-        f" {stages}; words predicted at {count['mask_prob']:.5g} of the positions",
+        f" {stages}; words predicted at {where}",
     ]
     if mlm_updates:
         first = (count["mlm_parts_per_token"], "FLOPs, masks filled", tokens, mlm_updates)

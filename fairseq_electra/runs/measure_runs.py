@@ -201,6 +201,7 @@ def count_flops_per_token(log: Log, kind: str) -> Tuple[float, Optional[float]]:
     given = {key: log.option("model", name) for key, name in GENERATOR_OPTIONS.items()}
     changes = {key: int(value) for key, value in given.items() if value}
     changes["untied"] = log.option("model", "untie_embeddings") == "True"
+    changes["two_towers"] = log.option("model", "two_tower_generator") == "True"
     second, first = (
         sum(count(size, generator_size, *setting, **changes).values())
         for count in (electra_flops, first_stage_flops)

@@ -16,6 +16,7 @@ from fairseq_electra.criterions.discriminator_metrics import (
 )
 from fairseq_electra.data.tokenizer import INFO_FILE, Tokenizer, load_tokenizer
 from fairseq_electra.hub.finetuned_model import build, read_state
+from fairseq_electra.modules.two_towers import noise_logits
 from fairseq_electra.runs.render_replacements import Report, Sentence
 from fairseq_electra.runs.replacement_words import (
     Token,
@@ -85,6 +86,9 @@ def judge_sentences(model, dataset, dictionary, numbers) -> Iterator[List[Token]
         net_input = dataset.collater([dataset[number]])["net_input"]
         with torch.inference_mode():
             output = model(**net_input)
+        if output.log_q is not None:  # of Electric: the odds that a token is the generator's
+            logits = noise_logits(output.disc_logits, output.log_q, dataset.mask_prob)
+            output = output._replace(disc_logits=logits)
         yield read_tokens(net_input, output, dictionary)
 
 

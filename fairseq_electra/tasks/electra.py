@@ -19,6 +19,7 @@ from fairseq.tasks.masked_lm import MaskedLMTask
 from omegaconf import II, MISSING
 
 from fairseq_electra.criterions.electra import HELD_OUT_SUMS, ElectraCriterion
+from fairseq_electra.criterions.electric import ElectricCriterion
 from fairseq_electra.data.pick_dataset import PickDataset, max_picks
 from fairseq_electra.data.same_data import expect_data, note_data
 from fairseq_electra.data.sentence_pair_dataset import SentencePairDataset
@@ -86,6 +87,7 @@ class ElectraTask(MaskedLMTask):
     """Joint pre-training of generator and discriminator."""
 
     trains_generator = True  # ElectraModel.build_model asks for it
+    has_two_towers = None  # whether the model's generator has, once there is a model
     lengths = None  # that batches are padded to, if the model is compiled; read by load_dataset
 
     @classmethod
@@ -124,15 +126,30 @@ class ElectraTask(MaskedLMTask):
                 f"--task electra cannot train {type(model).__name__}: give --arch electra_small, "
                 "electra_base or electra_large, or another model's own --task"
             )
+        self.has_two_towers = bool(model.cfg.two_tower_generator)
         return model
 
     def build_criterion(self, cfg, *args, **kwargs):
-        """Build the criterion; ValueError if it is not ELECTRA's."""
+        """Build the criterion.
+
+        Raises:
+            ValueError: if it is not ELECTRA's or Electric's, or the model's generator is not its.
+        """
         criterion = super().build_criterion(cfg, *args, **kwargs)
         if not isinstance(criterion, ElectraCriterion):
             raise ValueError(
                 f"--task electra has no data for {type(criterion).__name__}: give --criterion "
                 "electra, or another criterion's own --task"
+            )
+        is_electric = isinstance(criterion, ElectricCriterion)
+        if is_electric and self.has_two_towers is False:
+            raise ValueError(
+                "--criterion electric needs --two-tower-generator: its noise is from a generator "
+                "that reads no <mask>"
+            )
+        if self.has_two_towers and not is_electric:
+            raise ValueError(
+                "--two-tower-generator is for --criterion electric alone: give both or none"
             )
         return criterion
 
