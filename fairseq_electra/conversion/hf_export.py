@@ -55,7 +55,6 @@ from fairseq_electra.conversion.writing import name_failure, write_safetensors
 from fairseq_electra.data.tokenizer import INFO_FILE, Tokenizer, load_tokenizer
 from fairseq_electra.models.electra_config import ElectraConfig, discriminator_encoder_size
 
-
 TWO_TOWERS = (
     "left out: generator, two towers, which transformers has no class for; the discriminator's "
     "logits are energies, not log-odds of being replaced"

@@ -114,11 +114,9 @@ def suggest(
     suggestions = []
     for log_q, numbers in candidates:
         logits = torch.tensor(list(islice(judged, len(numbers))))
-        if electra.is_electric:
-            log_p = -logits
-        else:
-            log_p = log_p_data(logits, log_q, masked_share(electra))
-        shares = log_p.softmax(0)
+        if not electra.is_electric:
+            logits = -log_p_data(logits, log_q, masked_share(electra))
+        shares = (-logits).softmax(0)  # of Electric they are energies
         ranked = sorted(zip(numbers.tolist(), shares.tolist()), key=lambda pair: -pair[1])
         spellings = electra.pieces.spellings
         suggestions.append(
