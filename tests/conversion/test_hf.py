@@ -269,6 +269,22 @@ def test_the_head_of_the_first_stage_is_left_out_and_said(build_model, tmp_path,
         assert same_bits(*(folder / "model.safetensors" for folder in folders))
 
 
+def test_of_electric_the_discriminator_alone_is_written(build_model, tmp_path, capsys):
+    """Its logits there are the energies."""
+    model = build_model(two_tower_generator=True).eval()
+    (tmp_path / "dict.txt").write_text("".join(f"w{word} 1\n" for word in range(40)))
+    cfg = ElectraConfig(**TINY, two_tower_generator=True)
+    write_checkpoint(tmp_path / "c.pt", cfg, model.state_dict(), tmp_path)
+    main(["export-hf", str(tmp_path / "c.pt"), str(tmp_path / "hf")])
+    assert "left out: generator, two towers" in capsys.readouterr().out
+    assert [folder.name for folder in (tmp_path / "hf").iterdir()] == ["discriminator"]
+    theirs = ElectraForPreTraining.from_pretrained(tmp_path / "hf/discriminator").eval()
+    tokens = torch.tensor([[0, 5, 6, 7, 2]])
+    with torch.no_grad():
+        energies, _ = model(tokens, features_only=False)
+        torch.testing.assert_close(theirs(tokens).logits, energies, rtol=1e-5, atol=1e-5)
+
+
 def test_an_encoder_with_an_mlm_head_alone_is_refused(tmp_path):
     torch.manual_seed(0)
     model = ElectraMaskedLM(ElectraConfig(**TINY), make_dictionary())

@@ -39,6 +39,17 @@ def electra(checkpoint):
 
 
 @pytest.fixture(scope="session")
+def electric_path(tmp_path_factory) -> Path:
+    """The same as --criterion electric trains it."""
+    return save_model(tmp_path_factory.mktemp("electric"), two_tower_generator=True)
+
+
+@pytest.fixture(scope="session")
+def electric(electric_path):
+    return hub.load(electric_path)
+
+
+@pytest.fixture(scope="session")
 def sentencepiece_electra(tmp_path_factory):
     """The same with a SentencePiece tokenizer, to which a few words are one piece."""
     words = WORDS.split()

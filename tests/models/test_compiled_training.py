@@ -63,6 +63,9 @@ def train(run_command, data_bin, save_dir, *options):
         pytest.param(
             ("--sample-break-mode", "eos", "--disallow-correct"), 20, marks=pytest.mark.campaign
         ),
+        pytest.param(
+            ("--criterion", "electric", "--two-tower-generator"), 12, marks=pytest.mark.campaign
+        ),
         pytest.param(  # two steps
             ("--mlm-updates", 12, "--weight-init", "local", "--disallow-correct"),
             20,

@@ -82,6 +82,27 @@ def test_first_stage_of_toy_size_by_hand():
     }
 
 
+def test_two_towers_of_toy_size_by_hand():
+    """Twice the layers and their dropout; a head of both, 4 wide, at every position."""
+    parts = electra_flops(TOY, 0.5, 10, tokens_per_sample=3, mask_prob=0.5, two_towers=True)
+    assert parts["generator embeddings"] == 3 * (42 + 8)
+    assert parts["generator layers"] == 3 * 2 * 272
+    assert parts["generator head"] == 3 * (18 + 26 + 40 + 50 + 20)
+    plain = electra_flops(TOY, 0.5, 10, tokens_per_sample=3, mask_prob=0.5)
+    assert {name: parts[name] for name in parts if name.startswith("disc")} == {
+        name: plain[name] for name in plain if name.startswith("disc")
+    }
+
+
+def test_two_towers_are_projected_each():
+    size = TransformerSize(layers=1, hidden=8, ffn=8, heads=1, embedding=8)
+    plain, towers = (
+        electra_flops(size, 0.5, 10, 3, 0.5, two_towers=two_towers) for two_towers in (False, True)
+    )
+    project, dropout = 2 * 8 * 4 + 4, 4 * 8
+    assert towers["generator embeddings"] == plain["generator embeddings"] + 3 * (project + dropout)
+
+
 def test_heads_that_are_counted_are_those_of_the_model():
     """The encoder's head for words is as wide as the table of words."""
     from fairseq_electra.models.electra import ElectraModel
@@ -299,3 +320,14 @@ def test_bad_options_are_named(options, message, capsys):
 def test_match_roberta_prints_the_number_alone():
     command = [sys.executable, str(SCRIPT), "--match-roberta", "--arch", "electra_small"]
     assert run(*command, "--updates", 1_000_000).output == "1026315\n"
+
+
+def test_two_towers_from_the_command_line(capsys):
+    count = run_json(capsys, "--", "--two-tower-generator", "--criterion", "electric")
+    size, generator_size = read_arch("electra_small")
+    parts = electra_flops(size, generator_size, 30522, 128, PAPER_SHARE, two_towers=True)
+    assert count["parts_per_token"] == parts and count["two_tower_generator"]
+    main(["flops", "--two-tower-generator"])
+    assert "words predicted at all positions, by two towers" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="--two-tower-generator reads no <mask>"):
+        main(["flops", "--two-tower-generator", "--mlm-updates", "10"])
