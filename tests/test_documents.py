@@ -17,6 +17,7 @@ DOCUMENTS = (
     "docs/distributed.md",
     "docs/evidence.md",
     "docs/finetuning_sentences.md",
+    "docs/objectives.md",
     "docs/performance.md",
     "docs/reliability.md",
     "docs/small-runs.md",
