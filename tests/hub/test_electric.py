@@ -7,6 +7,7 @@ import torch
 
 from fairseq_electra import hub
 from fairseq_electra.__main__ import main
+from fairseq_electra.hub.scores import list_kinds, score_pieces
 
 TEXT = "a small dog wasn't good"
 
@@ -41,6 +42,14 @@ def test_scores_are_the_sums_of_the_formulas(electric):
     # a word is as suspicious as its most suspicious piece: wasn is one of two
     found = electric.replaced(TEXT)
     assert found[1]["score"] == pytest.approx(odds[1] / (1 + odds[1]), abs=1e-5)
+
+
+def test_several_scores_at_once_are_those_alone(electric):
+    kinds = list_kinds(electric)
+    assert kinds == ["discriminator", "generator", "electric"]
+    (found,) = score_pieces(electric, [electric.read(TEXT)], kinds)
+    for kind in kinds:
+        assert found[kind].sum().item() == pytest.approx(electric.score(TEXT, kind), abs=1e-4)
 
 
 def test_a_score_is_one_pass_and_long_texts_are_read_in_windows(electric, monkeypatch):
