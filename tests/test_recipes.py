@@ -159,6 +159,12 @@ def test_a_budget_of_tiny(capsys):
     assert (shorter["max_update"], shorter["mlm_updates"]) == (90, 30)
 
 
+def test_a_given_generator_brings_its_size(capsys):
+    given = ("--", "--generator-from", "first/checkpoint_last.pt")
+    tiny = print_command(capsys, "tiny", "--gpus", 0, *given)
+    assert (tiny["generator_size"], tiny["disc_weight"]) == (0.5, 10)  # the arch's, as not given
+
+
 def test_another_model_costs_as_much(capsys):
     for model in ("roberta", "electra_mlm"):
         words = ("small", "--gpus", 1, "--model", model, "--electra-options", "--max-update 1000 ")

@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 
 WORDS = "embeddings.embed_tokens.weight"
 PRETRAINING_PARTS = ("generator.", "discriminator_head.", "mlm_head.")
+GENERATOR = "generator."
 MLM_HEAD = "mlm_head."
 HEADS = "classification_heads."
 
@@ -45,6 +46,7 @@ def adapt_state_dict(model, state_dict: Dict[str, Tensor]) -> None:
     others = [part for part in PRETRAINING_PARTS if part not in own]
     drop_tensors(state_dict, others, "pre-training only")
     fill_mlm_head(model, state_dict)
+    keep_given_generator(model, state_dict)
     keep_own_heads(model, state_dict)
 
 
@@ -135,6 +137,14 @@ def fill_mlm_head(model, state_dict: Dict[str, Tensor]) -> None:
         for name, tensor in model.state_dict().items():
             if name.startswith(MLM_HEAD):
                 state_dict[name] = tensor
+
+
+def keep_given_generator(model, state_dict: Dict[str, Tensor]) -> None:
+    """Where a run begins with --generator-from too, that generator stays."""
+    if getattr(model, "keeps_generator", False):
+        drop_tensors(state_dict, [GENERATOR], "--generator-from is given")
+        own = model.generator.state_dict().items()
+        state_dict.update({GENERATOR + name: tensor for name, tensor in own})
 
 
 def keep_own_heads(model, state_dict: Dict[str, Tensor]) -> None:

@@ -53,7 +53,11 @@ from fairseq_electra.conversion.vocabulary import (
 )
 from fairseq_electra.conversion.writing import name_failure, write_safetensors
 from fairseq_electra.data.tokenizer import INFO_FILE, Tokenizer, load_tokenizer
-from fairseq_electra.models.electra_config import ElectraConfig, discriminator_encoder_size
+from fairseq_electra.models.electra_config import (
+    ElectraConfig,
+    discriminator_encoder_size,
+    own_table_width,
+)
 
 TWO_TOWERS = (
     "left out: generator, two towers, which transformers has no class for; the discriminator's "
@@ -197,9 +201,9 @@ def export_network(name: str, source: Source, folder: Path) -> List[str]:
     cfg = source.cfg
     is_generator = name == GENERATOR
     size = size_network(name, cfg)
-    is_untied = is_generator and cfg.untie_embeddings
-    embedding_size = size.hidden if is_untied else cfg.embedding_size
-    entries = list_entries(name, size.layers, cfg.untie_embeddings)
+    width = own_table_width(cfg) if is_generator else None
+    embedding_size = cfg.embedding_size if width is None else width
+    entries = list_entries(name, size.layers, width is not None)
     entries = keep_existing(entries, embedding_size, size.hidden)
     missing = [entry.ours for entry in entries if entry.ours not in source.tensors]
     if missing:

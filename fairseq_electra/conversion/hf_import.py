@@ -33,7 +33,6 @@ from fairseq_electra.conversion.key_map import (
 )
 from fairseq_electra.conversion.networks import (
     complete,
-    fit_generator,
     list_shapes,
     read_arch,
     refuse_arch,
@@ -52,6 +51,7 @@ from fairseq_electra.conversion.vocabulary import (
 from fairseq_electra.data.tokenizer import RESERVED
 from fairseq_electra.models.electra_config import (
     ElectraConfig,
+    fit_generator,
     generator_encoder_size,
     usual_generator_size,
 )

@@ -16,7 +16,6 @@ from fairseq_electra.conversion.checkpoint_file import SIZES
 from fairseq_electra.conversion.key_map import GENERATOR, show_shape
 from fairseq_electra.models.electra import ElectraModel, Generator, build_encoder
 from fairseq_electra.models.electra_config import (
-    HEAD_WIDTH,
     ElectraConfig,
     discriminator_encoder_size,
     generator_encoder_size,
@@ -54,18 +53,6 @@ def refuse_arch(arch: Optional[str]) -> None:
         raise ValueError(
             f"--arch {arch} is for a generator alone: leave it out, a discriminator is given"
         )
-
-
-def fit_generator(cfg: ElectraConfig, size: EncoderSize) -> None:
-    """Set the options of cfg that give a generator of this size; ValueError if there are none."""
-    cfg.generator_size = size.hidden / cfg.encoder_embed_dim
-    for option, wanted, usual in (
-        ("generator_layers", size.layers, cfg.encoder_layers),
-        ("generator_ffn_embed_dim", size.ffn, 4 * size.hidden),
-        ("generator_attention_heads", size.heads, max(1, size.hidden // HEAD_WIDTH)),
-    ):
-        setattr(cfg, option, None if wanted == usual else wanted)
-    assert generator_encoder_size(cfg) == size
 
 
 def size_network(network: str, cfg: ElectraConfig) -> EncoderSize:

@@ -24,7 +24,6 @@ from fairseq_electra.conversion.key_map import (
 )
 from fairseq_electra.conversion.networks import (
     complete,
-    fit_generator,
     list_shapes,
     read_arch,
     refuse_arch,
@@ -41,6 +40,7 @@ from fairseq_electra.data.tokenizer import RESERVED
 from fairseq_electra.models.electra_config import (
     HEAD_WIDTH,
     ElectraConfig,
+    fit_generator,
     generator_encoder_size,
     usual_generator_size,
 )

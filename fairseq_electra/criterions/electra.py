@@ -70,7 +70,8 @@ class ElectraCriterion(FairseqCriterion):
     """gen_weight x mean over picked positions + disc_weight x mean over tokens but padding.
 
     During --mlm-updates the first mean is the sum of both encoders', and the discriminator counts
-    as one that gives even odds, so that losses before and after can be compared.
+    as one that gives even odds, so that losses before and after can be compared. With disc_weight 0
+    it counts so too, and is not computed. A frozen generator's mean is no part of the sum.
 
     fairseq divides an update's summed gradients by one summed sample size, but there are two means.
     The sample size is the number of tokens, in units of `UNIT`, and a batch's loss is that number
@@ -104,14 +105,14 @@ class ElectraCriterion(FairseqCriterion):
         gen_loss, mlm_loss, disc_loss, counts = self.measure(output, weights, is_judged)
         if not self.judges_all:  # a mean like the other one, for the division by all tokens
             disc_loss = disc_loss * (ntokens / is_judged.sum().clamp(min=1))
-        word_loss = gen_loss if mlm_loss is None else gen_loss + mlm_loss
-        word_share = ntokens / max(nwords, 1)
-        loss = self.gen_weight * word_loss * word_share + self.disc_weight * disc_loss
+        trained = [] if model.cfg.freeze_generator else [gen_loss]
+        trained += [] if mlm_loss is None else [mlm_loss]
+        word_loss = sum(trained) * (ntokens / max(nwords, 1))
+        loss = self.gen_weight * word_loss + self.disc_weight * disc_loss
         if not self.training:
             counts.update(measure_held_out(output, is_token, is_judged))
 
-        encoders = 1 if mlm_loss is None else 2
-        uninformed = encoders * self.gen_weight * math.log(output.gen_logits.size(-1))
+        uninformed = len(trained) * self.gen_weight * math.log(output.gen_logits.size(-1))
         uninformed += self.disc_weight * self.uninformed_disc_loss(output.gen_logits.size(-1))
         logging_output = {
             "loss": loss.detach(),
@@ -138,11 +139,11 @@ class ElectraCriterion(FairseqCriterion):
 
     def ask(self, model, sample: Dict) -> Tuple[ElectraOutput, Tensor, int]:
         """A batch's output, weights (B, K) of the words that the generator predicts, their sum."""
-        return (
-            model(**sample["net_input"]),
-            sample["net_input"]["picked_weights"],
-            sample["npicked"],
-        )
+        net_input = sample["net_input"]
+        weights = net_input["picked_weights"]
+        if self.disc_weight == 0:  # what decides samples is left out: nothing is judged
+            net_input = {key: net_input[key] for key in net_input if key != "uniform"}
+        return model(**net_input), weights, sample["npicked"]
 
     def uninformed_disc_loss(self, num_tokens: int) -> float:
         """The discriminator's loss a token, in nats, of a model that knows nothing: even odds."""
@@ -245,10 +246,12 @@ def measure_output(
     counts = {"masked_acc": count_hits(gen_logits.detach().argmax(-1), targets, weights)}
     gen_loss = sum_generator_loss(gen_logits, targets, weights)
     if output.disc_logits is None:
-        mlm_logits = output.mlm_logits.float()
-        counts["mlm_acc"] = count_hits(mlm_logits.detach().argmax(-1), targets, weights)
+        mlm_loss = None
+        if output.mlm_logits is not None:
+            mlm_logits = output.mlm_logits.float()
+            counts["mlm_acc"] = count_hits(mlm_logits.detach().argmax(-1), targets, weights)
+            mlm_loss = sum_generator_loss(mlm_logits, targets, weights)
         counts["disc_histogram"] = is_judged.new_zeros(2, BINS, dtype=torch.float64)
-        mlm_loss = sum_generator_loss(mlm_logits, targets, weights)
         return gen_loss, mlm_loss, is_judged.sum() * math.log(2), counts
     counts["sampled_acc"] = count_hits(output.sampled_tokens, targets, weights)
     counts["disc_histogram"] = count_logits(output.disc_logits, output.is_replaced, is_judged)
@@ -257,7 +260,9 @@ def measure_output(
 
 def measure_held_out(output, is_token: Tensor, is_judged: Tensor) -> Dict[str, Tensor]:
     """What only validation counts: whether the features are alive, and the context is read."""
-    counts = {"features": sum_features(output.disc_features, is_token)}
+    counts = {}
+    if output.disc_features is not None:
+        counts["features"] = sum_features(output.disc_features, is_token)
     if output.disc_logits is not None:
         by_token = count_logits_by_token(
             output.disc_logits,

@@ -22,11 +22,14 @@ from fairseq_electra.models.electra_config import (
     discriminator_encoder_size,
     fill_defaults,
     generator_encoder_size,
+    own_table_width,
+    read_run_option,
 )
 from fairseq_electra.modules.compiling import compile_step, keep_gradients
 from fairseq_electra.modules.corruption import (
     corrupt_tokens,
     label_replaced,
+    lower_temperature,
     mask_tokens,
     sample_tokens,
 )
@@ -73,7 +76,7 @@ class ElectraOutput(NamedTuple):
     gen_logits: Tensor  # (B, K, V) of the generator at the picked positions
     gen_targets: Tensor  # (B, K) the original tokens there
     masked_tokens: Tensor  # (B, T) input of the generator
-    disc_features: Tensor  # (B, T, C) of the discriminator's last layer
+    disc_features: Optional[Tensor] = None  # (B, T, C) of the discriminator's last layer
     # of replaced-token detection; None during --mlm-updates
     sampled_tokens: Optional[Tensor] = None  # (B, K) the generator's samples there
     corrupted_tokens: Optional[Tensor] = None  # (B, T) input of the discriminator
@@ -94,18 +97,29 @@ def reach(x: Tensor, unused: nn.Module) -> Tensor:
 
 
 class Generator(nn.Module):
-    """The small masked language model; owns embeddings only when they are untied."""
+    """The small masked language model; owns embeddings only when they are untied.
+
+    Frozen (`--freeze-generator`) it is the same function throughout: nothing of it is trained, it
+    has embeddings of its own, as shared ones would move with the discriminator, and no dropout.
+    """
 
     def __init__(self, cfg: ElectraConfig, num_tokens: int):
         super().__init__()
         size = generator_encoder_size(cfg)
-        embedding_size = cfg.embedding_size
+        own_width = own_table_width(cfg)
+        embedding_size = cfg.embedding_size if own_width is None else own_width
         self.embeddings = None
-        if cfg.untie_embeddings:
-            embedding_size = size.hidden  # as the authors do: no projection then
+        if own_width is not None:
             self.embeddings = Embeddings(num_tokens, embedding_size, cfg.max_positions)
         self.encoder = build_encoder(cfg, size, embedding_size)
         self.head = GeneratorHead(size.hidden, embedding_size, num_tokens)
+        self.is_frozen = bool(cfg.freeze_generator)
+        if self.is_frozen:
+            self.requires_grad_(False)  # no optimizer gets them, and no graph is made of them
+
+    def train(self, mode: bool = True) -> "Generator":
+        """As of any module, but a frozen one stays in evaluation mode."""
+        return super().train(mode and not self.is_frozen)
 
     @property
     def encoders(self) -> List[Encoder]:
@@ -166,6 +180,8 @@ class ElectraModel(BaseFairseqModel):
         self.cfg = cfg = fill_defaults(cfg)
         self.steps: Dict[str, Callable] = {}  # by name, compiled when their device is known
         self.num_updates = 0
+        self.max_update = read_run_option(cfg, "optimization", "max_update") or 0
+        self.keeps_generator = False  # when a checkpoint is loaded (generator_from.py)
         # numbers, as a compiled step cannot read them in omegaconf's DictConfig
         self.disallow_correct, self.temperature = bool(cfg.disallow_correct), float(cfg.temperature)
         self.pad_idx, self.eos_idx = dictionary.pad(), dictionary.eos()
@@ -254,19 +270,41 @@ class ElectraModel(BaseFairseqModel):
 
         See `pretrain` and `encode` for the further arguments, which are a batch's `net_input`; the
         first of --mlm-updates are `pretrain_mlm`, those of a two-tower generator
-        `pretrain_electric`.
+        `pretrain_electric`. Without `uniform` nothing can be sampled, and the generator alone fills
+        masks (`pretrain_generator`).
         """
-        with self.autocast(src_tokens.device):
+        device = src_tokens.device
+        with self.autocast(device):
             if picked is None:
                 return self.encode(src_tokens, **net_input)
-            step = self.find_step(self.choose_step(), src_tokens.device)
-            return step(src_tokens, picked, **net_input)
+            name = self.choose_step("uniform" in net_input)
+            if name == "pretrain" and self.cfg.temperature_decay is not None:
+                # filled there: a number would be compiled anew, a copy would wait for the device
+                net_input["temperature"] = torch.full((), self.temperature_now(), device=device)
+            return self.find_step(name, device)(src_tokens, picked, **net_input)
 
-    def choose_step(self) -> str:
+    def temperature_now(self) -> float:
+        """Temperature of the samples: that of `--temperature`, or where it has fallen to.
+
+        Raises:
+            ValueError: if it falls and there is no --max-update.
+        """
+        decay = self.cfg.temperature_decay
+        if decay is None:
+            return self.temperature
+        if self.max_update <= 0:
+            raise ValueError(
+                f"--temperature-decay {decay:g} is a share of the training: give --max-update"
+            )
+        return lower_temperature(self.temperature, self.num_updates / self.max_update, decay)
+
+    def choose_step(self, can_sample: bool) -> str:
         """Name of the method that pre-trains in this update."""
         if self.cfg.two_tower_generator:
             return "pretrain_electric"
-        return "pretrain_mlm" if self.num_updates < self.cfg.mlm_updates else "pretrain"
+        if self.num_updates < self.cfg.mlm_updates:
+            return "pretrain_mlm"
+        return "pretrain" if can_sample else "pretrain_generator"
 
     def find_step(self, name: str, device: torch.device) -> Callable:
         """The method of this name, compiled as `--compile` says."""
@@ -311,6 +349,7 @@ class ElectraModel(BaseFairseqModel):
         places: Optional[Tensor] = None,
         token_types: Optional[Tensor] = None,
         sampled_tokens: Optional[Tensor] = None,
+        temperature: Optional[Tensor] = None,
     ) -> ElectraOutput:
         """Mask, generate, sample, corrupt, discriminate.
 
@@ -324,6 +363,7 @@ class ElectraModel(BaseFairseqModel):
             places: (N,) of the tokens in B x T, for the same reason; None: they are looked for.
             token_types: (B, T) 0 or 1.
             sampled_tokens: (B, K) to use instead of drawing them.
+            temperature: () of the samples (default: --temperature).
         """
         padding_mask = src_tokens.eq(self.pad_idx) if has_padding else None
         gen_targets = src_tokens.gather(1, picked)
@@ -331,7 +371,7 @@ class ElectraModel(BaseFairseqModel):
             src_tokens, picked, becomes_mask, padding_mask, places, token_types
         )
         if sampled_tokens is None:
-            sampled_tokens = self.sample(gen_logits, gen_targets, uniform)
+            sampled_tokens = self.sample(gen_logits, gen_targets, uniform, temperature)
         corrupted = corrupt_tokens(src_tokens, picked, picked_weights, sampled_tokens)
         features = self.encoder(
             self.embeddings(corrupted, token_types), padding_mask, places=places
@@ -417,6 +457,31 @@ class ElectraModel(BaseFairseqModel):
             log_q=gather_log_q(gen_logits, corrupted),
         )
 
+    def pretrain_generator(
+        self,
+        src_tokens: Tensor,
+        picked: Tensor,
+        becomes_mask: Tensor,
+        has_padding: bool,
+        places: Optional[Tensor] = None,
+        token_types: Optional[Tensor] = None,
+        **of_samples,
+    ) -> ElectraOutput:
+        """The generator alone fills masks, the first of two stages: the rest is not computed.
+
+        The arguments are those of `pretrain`; what decides samples is not used.
+        """
+        padding_mask = src_tokens.eq(self.pad_idx) if has_padding else None
+        masked, gen_logits = self.generate(
+            src_tokens, picked, becomes_mask, padding_mask, places, token_types
+        )
+        idle = [self.encoder, self.discriminator_head, self.mlm_head]
+        idle.append(None if self.generator.embeddings is None else self.embeddings)
+        for module in idle:
+            if module is not None:
+                gen_logits = reach(gen_logits, module)
+        return ElectraOutput(gen_logits, src_tokens.gather(1, picked), masked)
+
     def generate(
         self, src_tokens, picked, becomes_mask, padding_mask, places, token_types
     ) -> Tuple[Tensor, Tensor]:
@@ -425,11 +490,18 @@ class ElectraModel(BaseFairseqModel):
         shared = self.embeddings
         return masked, self.generator(masked, token_types, padding_mask, picked, shared, places)
 
-    def sample(self, gen_logits: Tensor, gen_targets: Tensor, uniform: Tensor) -> Tensor:
+    def sample(
+        self,
+        gen_logits: Tensor,
+        gen_targets: Tensor,
+        uniform: Tensor,
+        temperature: Optional[Tensor] = None,
+    ) -> Tensor:
         """Draw the replacements (B, K) from the generator's logits (B, K, V)."""
         if self.disallow_correct:
             gen_logits = gen_logits.detach().scatter(2, gen_targets.unsqueeze(2), float("-inf"))
-        return sample_tokens(gen_logits, uniform, self.temperature)
+        temperature = self.temperature if temperature is None else temperature
+        return sample_tokens(gen_logits, uniform, temperature)
 
     def encode(
         self,

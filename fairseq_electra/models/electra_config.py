@@ -15,6 +15,7 @@ from fairseq_electra.modules.encoder import EncoderSize
 PRECISIONS = ("float32", "bf16")
 WEIGHT_INITS = ("bert", "fan-in", "local")
 POOLINGS = ("first", "mean")
+DISCRIMINATOR_STARTS = ("random", "generator")
 HEAD_WIDTH = 64  # of the generator's attention heads (google-research/electra, pretrain)
 GENERATOR_SIZES = (1 / 3, 1 / 4, 1 / 2)  # base's, small's and large's, tiny's
 
@@ -84,6 +85,31 @@ class ElectraConfig(EncoderConfig):
             "read the text from the left and from the right and predict all tokens without <mask>"
         },
     )
+    generator_embedding_size: Optional[int] = field(
+        default=None,
+        metadata={
+            "help": "width of the generator's own tables (default: its hidden size); with "
+            "--generator-from that of the checkpoint"
+        },
+    )
+    generator_from: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "checkpoint of electra or electra_mlm, trained with the same dictionary, whose "
+            "generator (or masked language model) this run's generator begins as, sizes included"
+        },
+    )
+    freeze_generator: bool = field(
+        default=False,
+        metadata={"help": "do not train the generator of --generator-from; its tables are its own"},
+    )
+    init_discriminator_from: ChoiceEnum(DISCRIMINATOR_STARTS) = field(
+        default="random",
+        metadata={
+            "help": "generator: encoder and embeddings of the discriminator begin as those of "
+            "--generator-from, which has the same sizes (the second of two stages)"
+        },
+    )
     mlm_updates: int = field(
         default=0,
         metadata={
@@ -93,6 +119,13 @@ class ElectraConfig(EncoderConfig):
     )
     temperature: float = field(
         default=1.0, metadata={"help": "temperature of the generator's samples"}
+    )
+    temperature_decay: Optional[float] = field(
+        default=None,
+        metadata={
+            "help": "let the temperature fall from --temperature to 1: what is above 1 falls by a "
+            "factor of e in this share of --max-update (default: it stays)"
+        },
     )
     disallow_correct: bool = field(
         default=False, metadata={"help": "never sample the original token"}
@@ -129,6 +162,7 @@ GENERATOR_NUMBERS = (
     "generator_layers",
     "generator_ffn_embed_dim",
     "generator_attention_heads",
+    "generator_embedding_size",
 )
 MOST_LAYERS, LARGEST_SIZE = 1000, 1_000_000  # more is a slip, and would be built for ever
 MOST_SHOWN = 40  # characters of a wrong value
@@ -150,6 +184,12 @@ def check_config(cfg: ElectraConfig) -> None:
         )
     if not (_is_number(cfg.temperature) and 0 < cfg.temperature < math.inf):
         raise ValueError(f"--temperature must be a number above 0, not {_show(cfg.temperature)}")
+    check_temperature_decay(cfg)
+    if cfg.generator_embedding_size is not None and not cfg.untie_embeddings:
+        raise ValueError(
+            f"--generator-embedding-size {cfg.generator_embedding_size} is the width of tables "
+            "that are the generator's own: give --untie-embeddings too"
+        )
     if not (_is_number(cfg.generator_size) and 0 < cfg.generator_size <= LARGEST_GENERATOR):
         raise ValueError(
             f"--generator-size {_show(cfg.generator_size)} is not a share of --encoder-embed-dim: "
@@ -171,6 +211,20 @@ def check_two_towers(cfg: ElectraConfig) -> None:
         raise ValueError(
             f"{option} cannot be used with --two-tower-generator: energies mean something if the "
             "samples are from the generator's own distribution"
+        )
+
+
+def check_temperature_decay(cfg: ElectraConfig) -> None:
+    """As `check_config`, of --temperature-decay."""
+    decay = cfg.temperature_decay
+    if decay is None:
+        return
+    if not (_is_number(decay) and 0 < decay < math.inf):
+        raise ValueError(f"--temperature-decay must be a number above 0, not {_show(decay)}")
+    if cfg.temperature == 1:
+        raise ValueError(
+            f"--temperature-decay {decay:g} falls from --temperature to 1, but --temperature is 1: "
+            "give, say, --temperature 2"
         )
 
 
@@ -237,6 +291,28 @@ def generator_encoder_size(cfg: ElectraConfig) -> EncoderSize:
     return EncoderSize(layers, hidden, cfg.generator_ffn_embed_dim or 4 * hidden, heads)
 
 
+def fit_generator(cfg: ElectraConfig, size: EncoderSize) -> None:
+    """Set the options of cfg that give a generator of this size."""
+    cfg.generator_size = size.hidden / cfg.encoder_embed_dim
+    for option, wanted, usual in (
+        ("generator_layers", size.layers, cfg.encoder_layers),
+        ("generator_ffn_embed_dim", size.ffn, 4 * size.hidden),
+        ("generator_attention_heads", size.heads, max(1, size.hidden // HEAD_WIDTH)),
+    ):
+        setattr(cfg, option, None if wanted == usual else wanted)
+    assert generator_encoder_size(cfg) == size
+
+
+def own_table_width(cfg: ElectraConfig) -> Optional[int]:
+    """Width of the generator's embedding tables; None where it shares the discriminator's.
+
+    The authors' untied tables are as wide as the generator's layers, so that nothing is projected.
+    """
+    if cfg.untie_embeddings:
+        return cfg.generator_embedding_size or generator_encoder_size(cfg).hidden
+    return cfg.embedding_size if cfg.freeze_generator else None
+
+
 def discriminator_encoder_size(cfg: ElectraConfig) -> EncoderSize:
     """Sizes of the discriminator.
 
@@ -254,6 +330,19 @@ def discriminator_encoder_size(cfg: ElectraConfig) -> EncoderSize:
         cfg.encoder_ffn_embed_dim,
         cfg.encoder_attention_heads,
     )
+
+
+def read_run_option(cfg, section: str, name: str):
+    """An option of another section of fairseq's configuration, of which `cfg` is a part.
+
+    None where there is no such section, as in library use.
+    """
+    found = cfg._get_root() if OmegaConf.is_config(cfg) else {}
+    for key in (section, name):
+        if found is None or key not in found:
+            return None
+        found = found[key]
+    return found
 
 
 def fill_defaults(cfg):

@@ -6,7 +6,8 @@ corrupted in the same way whatever batch, worker or update it falls into. B sent
 K picked slots a sentence (unused slots: position 0, weight 0), V dictionary entries.
 """
 
-from typing import Tuple
+import math
+from typing import Tuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +44,18 @@ def choose(weights: Tensor, fraction: Tensor) -> Tuple[Tensor, Tensor]:
     return entry.squeeze(-1), ((target - lower) / (upper - lower)).squeeze(-1)
 
 
-def sample_tokens(logits: Tensor, uniform: Tensor, temperature: float = 1.0) -> Tensor:
+def lower_temperature(first: float, share: float, decay: float) -> float:
+    """The temperature after a share of the training, which falls from `first` towards 1.
+
+    1 + (first - 1) exp(-share / decay), the schedule of Fast-ELECTRA (Dong et al., ICLR 2024); see
+    docs/objectives.md.
+    """
+    return 1.0 + (first - 1.0) * math.exp(-share / decay)
+
+
+def sample_tokens(
+    logits: Tensor, uniform: Tensor, temperature: Union[float, Tensor] = 1.0
+) -> Tensor:
     """Draw one token a row from softmax(logits / temperature), without gradient.
 
     One uniform number a row decides, instead of Gumbel noise for every dictionary entry: the same
@@ -54,6 +66,7 @@ def sample_tokens(logits: Tensor, uniform: Tensor, temperature: float = 1.0) -> 
     Args:
         logits: (..., V), any floating type; -inf marks entries that must not be drawn.
         uniform: (...), float64 in (0, 1].
+        temperature: above 0, a number or a tensor ().
 
     Returns:
         Token indices (...).

@@ -25,6 +25,7 @@ from fairseq_electra.data.same_data import expect_data, note_data
 from fairseq_electra.data.sentence_pair_dataset import SentencePairDataset
 from fairseq_electra.data.shards import check_dictionaries
 from fairseq_electra.models.electra import ElectraModel
+from fairseq_electra.models.generator_from import begin_with, take_generator
 from fairseq_electra.modules.compiling import choose_lengths
 from fairseq_electra.process.state import warn_once
 
@@ -110,7 +111,8 @@ class ElectraTask(MaskedLMTask):
         """Build the model.
 
         Raises:
-            ValueError: if blocks would be longer than its positions, or it is not ELECTRA.
+            ValueError: if blocks would be longer than its positions, or it is not ELECTRA, or
+                --generator-from and what belongs to it cannot be.
         """
         positions = getattr(cfg, "max_positions", None)
         if positions is not None and self.cfg.tokens_per_sample > positions:
@@ -120,6 +122,7 @@ class ElectraTask(MaskedLMTask):
             )
         if str(getattr(cfg, "compile", "none")) != "none":
             self.lengths = choose_lengths(self.cfg.tokens_per_sample)
+        given = take_generator(cfg)
         model = super().build_model(cfg, from_checkpoint)
         if not isinstance(model, ElectraModel):
             raise ValueError(
@@ -127,6 +130,8 @@ class ElectraTask(MaskedLMTask):
                 "electra_base or electra_large, or another model's own --task"
             )
         self.has_two_towers = bool(model.cfg.two_tower_generator)
+        if given is not None:
+            begin_with(model, given, cfg)
         return model
 
     def build_criterion(self, cfg, *args, **kwargs):

@@ -123,14 +123,16 @@ def unscale_once() -> None:
 def average_numbers_only() -> None:
     """Let --store-ema copy integers, such as a dictionary's fingerprint, and average the rest.
 
-    fairseq multiplies them too: torch says "result type Float can't be cast to Long".
+    fairseq multiplies them too: torch says "result type Float can't be cast to Long". What is
+    frozen is copied as well: the mean of equal numbers is another one in the last bit.
     Needed by every fairseq to date.
     """
     original = EMA.__init__
 
     def __init__(self, model, config, device=None, skip_keys=None):
         tensors = model.state_dict().items()
-        integers = {name for name, tensor in tensors if not torch.is_floating_point(tensor)}
-        original(self, model, config, device, integers | (skip_keys or set()))
+        copied = {name for name, tensor in tensors if not torch.is_floating_point(tensor)}
+        copied |= {name for name, param in model.named_parameters() if not param.requires_grad}
+        original(self, model, config, device, copied | (skip_keys or set()))
 
     EMA.__init__ = __init__
