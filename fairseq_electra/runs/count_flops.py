@@ -30,7 +30,8 @@ class TransformerSize:
     ) -> "TransformerSize":
         """ELECTRA's generator beside this discriminator, as models/electra.py builds it.
 
-        `changes` are layers, ffn and heads where the generator's options give them.
+        `changes` are layers, ffn, heads and the embeddings' width where the generator's options
+        give them, and with --generator-from its hidden size.
         """
         hidden = round(self.hidden * generator_size)
         embedding = hidden if untied else self.embedding
@@ -52,6 +53,11 @@ class Convention:
 
     passes: int
     dense_lookup: bool
+
+
+def frozen(convention: Convention) -> Convention:
+    """Of a network that is not trained: there is no backward pass."""
+    return replace(convention, passes=1)
 
 
 TRAINING = Convention(passes=3, dense_lookup=False)  # a backward pass costs two forward passes
@@ -168,19 +174,22 @@ def electra_flops(
     convention: Convention = TRAINING,
     untied: bool = False,
     two_towers: bool = False,
+    is_frozen: bool = False,
     **generator_changes: int,
 ) -> Dict[str, float]:
     """Training FLOPs a token of both networks of ELECTRA, by network and part.
 
     `two_towers`: the generator is Electric's.
     `untied`: the generator has embedding tables of its own, as wide as its layers.
-    `generator_changes`: its layers, ffn and heads where they are not the usual ones.
+    `is_frozen`: the generator is not trained.
+    `generator_changes`: its sizes where they are not the usual ones, as for `generator`.
     """
     small = discriminator.generator(generator_size, untied, **generator_changes)
+    passes = frozen(convention) if is_frozen else convention
     if two_towers:
-        generator = two_tower_flops(small, vocab_size, tokens_per_sample, convention)
+        generator = two_tower_flops(small, vocab_size, tokens_per_sample, passes)
     else:
-        generator = masked_lm_flops(small, vocab_size, tokens_per_sample, mask_prob, convention)
+        generator = masked_lm_flops(small, vocab_size, tokens_per_sample, mask_prob, passes)
     judge = encoder_parts(discriminator, tokens_per_sample, vocab_size, convention.dense_lookup)
     judge["head"] = sum(replaced_head_terms(discriminator).values())
     parts = {f"generator {part}": flops for part, flops in generator.items()}
@@ -206,6 +215,11 @@ def first_stage_flops(
     parts = electra_flops(discriminator, generator_size, *setting, **generator_options)
     parts["discriminator head"] = masked_lm_flops(discriminator, *setting)["head"]
     return parts
+
+
+def without_judging(parts: Dict[str, float]) -> Dict[str, float]:
+    """Those of `electra_flops` that are computed with --disc-weight 0: the generator's."""
+    return {part: flops for part, flops in parts.items() if part.startswith("generator ")}
 
 
 def mean_flops(updates: int, mlm_updates: int, first: float, second: float) -> float:

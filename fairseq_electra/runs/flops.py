@@ -21,6 +21,7 @@ from fairseq_electra.runs.count_flops import (
     masked_lm_flops,
     match_updates,
     mean_flops,
+    without_judging,
 )
 
 FAIRSEQ_EXTRA_WORDS = 5  # <s> <pad> </s> <unk> lead dict.txt's words, <mask> follows them
@@ -75,10 +76,12 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--encoder-{name}", type=positive, help="in place of the arch's")
     parser.add_argument("--embedding-size", type=positive, help="in place of the arch's")
     parser.add_argument("--generator-size", type=share, help="in place of the arch's")
-    for name in ("layers", "ffn-embed-dim", "attention-heads"):
+    for name in ("layers", "ffn-embed-dim", "attention-heads", "embedding-size"):
         parser.add_argument(f"--generator-{name}", type=positive, help="as for fairseq-train")
-    for name in ("untie-embeddings", "two-tower-generator"):
+    for name in ("untie-embeddings", "two-tower-generator", "freeze-generator"):
         parser.add_argument(f"--{name}", action="store_true", help="as for fairseq-train")
+    parser.add_argument("--generator-from", help="as for fairseq-train: the generator's sizes")
+    parser.add_argument("--disc-weight", type=float, default=50.0, help="0: nothing is judged")
     parser.add_argument("--tokens-per-sample", type=positive, default=128)
     parser.add_argument(
         "--mask-prob",
@@ -161,7 +164,12 @@ def choose_generator_changes(args: argparse.Namespace) -> Dict[str, int]:
         "layers": args.generator_layers,
         "ffn": args.generator_ffn_embed_dim,
         "heads": args.generator_attention_heads,
+        "embedding": args.generator_embedding_size,
     }
+    if args.generator_from:
+        from fairseq_electra.runs.given_generator import read_sizes  # slow
+
+        given.update(read_sizes(args.generator_from))
     return {name: number for name, number in given.items() if number}
 
 
@@ -174,13 +182,18 @@ def count_run(args: argparse.Namespace) -> dict:
     size, generator_size = choose_size(args)
     if args.two_tower_generator and args.mlm_updates:
         raise SystemExit("--two-tower-generator reads no <mask>: leave out --mlm-updates")
-    changes = {"untied": args.untie_embeddings, **choose_generator_changes(args)}
-    generator = asdict(size.generator(generator_size, **changes))
-    changes["two_towers"] = args.two_tower_generator
+    generator = {"untied": args.untie_embeddings, **choose_generator_changes(args)}
+    changes = {
+        "two_towers": args.two_tower_generator,
+        "is_frozen": args.freeze_generator,
+        **generator,
+    }
     vocab_size = read_vocab_size(args.data) if args.data else args.vocab_size
     convention = PAPER if args.paper else TRAINING
     setting = (vocab_size, args.tokens_per_sample, args.mask_prob, convention)
     parts = electra_flops(size, generator_size, *setting, **changes)
+    if args.disc_weight == 0:
+        parts = without_judging(parts)
     mlm_parts = first_stage_flops(size, generator_size, *setting, **changes)
     per_token, mlm_per_token = sum(parts.values()), sum(mlm_parts.values())
     mean = mean_flops(args.updates, args.mlm_updates, mlm_per_token, per_token)
@@ -190,7 +203,7 @@ def count_run(args: argparse.Namespace) -> dict:
     return {
         "arch": args.arch,
         "discriminator": asdict(size),
-        "generator": generator,
+        "generator": asdict(size.generator(generator_size, **generator)),
         "two_tower_generator": args.two_tower_generator,
         "vocab_size": vocab_size,
         "mask_prob": args.mask_prob,

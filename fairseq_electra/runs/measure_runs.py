@@ -16,6 +16,7 @@ from fairseq_electra.runs.count_flops import (
     electra_flops,
     first_stage_flops,
     masked_lm_flops,
+    without_judging,
 )
 from fairseq_electra.runs.read_logs import JUDGING_METRICS, Log, tells
 
@@ -40,6 +41,7 @@ GENERATOR_OPTIONS = {
     "layers": "generator_layers",
     "ffn": "generator_ffn_embed_dim",
     "heads": "generator_attention_heads",
+    "embedding": "generator_embedding_size",
 }
 
 
@@ -200,13 +202,33 @@ def count_flops_per_token(log: Log, kind: str) -> Tuple[float, Optional[float]]:
     generator_size = float(need(log.option("model", "generator_size"), "generator_size"))
     given = {key: log.option("model", name) for key, name in GENERATOR_OPTIONS.items()}
     changes = {key: int(value) for key, value in given.items() if value}
-    changes["untied"] = log.option("model", "untie_embeddings") == "True"
-    changes["two_towers"] = log.option("model", "two_tower_generator") == "True"
+    if log.option("model", "generator_from"):
+        changes.update(read_given(log))
+    switches = {
+        "untied": "untie_embeddings",
+        "two_towers": "two_tower_generator",
+        "is_frozen": "freeze_generator",
+    }
+    for change, name in switches.items():
+        changes[change] = log.option("model", name) == "True"
     second, first = (
-        sum(count(size, generator_size, *setting, **changes).values())
+        count(size, generator_size, *setting, **changes)
         for count in (electra_flops, first_stage_flops)
     )
-    return second, first
+    if float(log.option("criterion", "disc_weight") or 1) == 0:
+        second = without_judging(second)
+    return sum(second.values()), sum(first.values())
+
+
+def read_given(log: Log) -> Dict[str, int]:
+    """Sizes of the generator of --generator-from; KeyError if it is gone, and the save-dir too."""
+    from fairseq_electra.runs.given_generator import read_sizes  # slow, and seldom needed
+
+    path = log.option("model", "generator_from")
+    try:
+        return read_sizes(path, log.option("checkpoint", "save_dir"))
+    except (OSError, ValueError) as error:
+        raise KeyError(f"the generator's sizes ({error})") from None
 
 
 def count_encoder_parameters(log: Log) -> Optional[int]:

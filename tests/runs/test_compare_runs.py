@@ -14,6 +14,7 @@ from matplotlib import pyplot
 
 from commands import run
 from fairseq_electra.__main__ import main
+from fairseq_electra.hub import model_path
 from fairseq_electra.runs.compare_runs import split_spec
 from fairseq_electra.runs.measure_runs import (
     count_encoder_parameters,
@@ -250,6 +251,25 @@ def test_flops_of_two_stages_agree_with_flops_py(tmp_path, capsys, two_stages):
     assert run.flops_at([6, 12, 20]).tolist() == pytest.approx(expected)
     _, rows = run_main(capsys, tmp_path, two_stages, "--flops-per-token", "two=2e6")
     assert rows["two"]["flops"] == 2e6 * 2400
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_flops_of_a_given_frozen_generator_agree_with_flops_py(tmp_path, capsys, is_there):
+    checkpoint = model_path("electra_tiny_en") / "checkpoint.pt"
+    given = checkpoint if is_there else tmp_path / "gone.pt"
+    options = f"'generator_from': '{given}', 'freeze_generator': True, 'generator_layers'"
+    model = ELECTRA_MODEL.replace("_ffn_embed_dim': 128", "_ffn_embed_dim': None")
+    head = make_head("electra", model=model.replace("'generator_layers'", options))
+    run = write_log(tmp_path / "frozen", head + make_line(10, gen_loss=9, disc_loss=0.6))
+    if not is_there:
+        with pytest.raises(SystemExit, match=r"generator's sizes .*gone\.pt: no such checkpoint"):
+            run_main(capsys, tmp_path, run)
+        return
+    _, rows = run_main(capsys, tmp_path, run)
+    options = ["--tokens-per-sample", "64", "--mask-prob", "0.15", "--freeze-generator"]
+    main(["flops", *options, "--generator-from", str(given), "--json"])
+    per_token = json.loads(capsys.readouterr().out)["per_token"]
+    assert rows["frozen"]["flops_per_token"] == pytest.approx(per_token)
 
 
 def test_row_of_two_stages(tmp_path, capsys, two_stages):

@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commands import run
 from fairseq_electra.__main__ import main
+from fairseq_electra.hub import model_path
 from fairseq_electra.runs.count_flops import (
     PAPER,
     TransformerSize,
@@ -296,6 +298,37 @@ def test_sizes_among_options_of_fairseq_train_count(capsys):
     assert count["discriminator"]["layers"] == 2 and count["generator"]["hidden"] == 32
     assert (count["mask_prob"], count["arch"]) == (0.3, "electra_tiny")
     assert count["tokens_per_update"] == 128 * 128
+
+
+def test_a_frozen_generator_has_no_backward_pass(capsys):
+    usual = run_json(capsys)["parts_per_token"]
+    parts = run_json(capsys, "--", "--freeze-generator")["parts_per_token"]
+    for part, flops in usual.items():
+        share = 1 / 3 if part.startswith("generator") else 1
+        assert parts[part] == pytest.approx(flops * share), part
+    paper = run_json(capsys, "--paper")["parts_per_token"]["generator layers"]
+    parts = run_json(capsys, "--paper", "--freeze-generator")["parts_per_token"]
+    assert parts["generator layers"] == pytest.approx(paper / 2)
+
+
+def test_nothing_is_judged_without_a_weight(capsys):
+    usual = run_json(capsys)["parts_per_token"]
+    parts = run_json(capsys, "--", "--disc-weight", "0")["parts_per_token"]
+    assert parts == {part: usual[part] for part in usual if part.startswith("generator")}
+
+
+def test_sizes_of_a_given_generator(capsys):
+    """Those of the packaged model: 4 layers of 32, embeddings of 128."""
+    checkpoint = model_path("electra_tiny_en") / "checkpoint.pt"
+    count = run_json(capsys, "--", "--freeze-generator", "--generator-from", str(checkpoint))
+    state = torch.load(checkpoint, weights_only=True)["model"]
+    hidden, width = state["generator.head.dense.weight"].T.shape
+    layers = {name.split(".")[3] for name in state if name.startswith("generator.encoder.layers")}
+    found = count["generator"]
+    assert (found["layers"], found["hidden"]) == (len(layers), hidden)
+    assert found["embedding"] == width
+    with pytest.raises(SystemExit, match=r"--generator-from gone\.pt"):
+        main(["flops", "--generator-from", "gone.pt"])
 
 
 @pytest.mark.parametrize(
