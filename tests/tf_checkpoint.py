@@ -6,7 +6,7 @@ from fairseq_electra.conversion.key_map import TF, list_entries, to_foreign
 from fairseq_electra.conversion.networks import list_shapes
 from fairseq_electra.conversion.vocabulary import make_dictionary, rename_specials
 from fairseq_electra.data.tokenizer import RESERVED
-from fairseq_electra.models.electra_config import ElectraConfig
+from fairseq_electra.models.electra_config import ElectraConfig, choose_sharing
 from foreign import VOCABULARY
 
 CFG = {
@@ -29,7 +29,7 @@ def make_variables(*networks, **options):
     ours = {name: torch.randn(shape) for name, shape in shapes.items()}
     variables = {}
     for network in networks:
-        entries = list_entries(network, cfg.encoder_layers, cfg.untie_embeddings)
+        entries = list_entries(network, cfg.encoder_layers, choose_sharing(cfg) == "none")
         variables.update(to_foreign([e for e in entries if e.ours in shapes], ours, TF))
     return {name: tensor.numpy() for name, tensor in variables.items()}
 

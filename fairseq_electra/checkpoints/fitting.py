@@ -10,9 +10,17 @@ from typing import Dict, Sequence
 import torch
 from torch import Tensor
 
+from fairseq_electra.modules.shared_embeddings import (
+    DisentangledEmbeddings,
+    add_deltas,
+    take_deltas,
+)
+
 logger = logging.getLogger(__name__)
 
 WORDS = "embeddings.embed_tokens.weight"
+DELTA = "embeddings.embed_tokens.delta"  # of --embedding-sharing gdes
+GENERATOR_WORDS = "generator.embeddings.embed_tokens.weight"
 PRETRAINING_PARTS = ("generator.", "discriminator_head.", "mlm_head.")
 GENERATOR = "generator."
 MLM_HEAD = "mlm_head."
@@ -40,19 +48,47 @@ def adapt_state_dict(model, state_dict: Dict[str, Tensor]) -> None:
         ValueError: if the checkpoint was trained with another dictionary, or its head with other
             labels.
     """
+    keep_given_generator(model, state_dict)
+    fit_embeddings(model, state_dict)
     check_dictionary(model, state_dict)
     check_labels(model, state_dict)
     own = tuple({name.split(".")[0] + "." for name in model.state_dict()})
     others = [part for part in PRETRAINING_PARTS if part not in own]
     drop_tensors(state_dict, others, "pre-training only")
     fill_mlm_head(model, state_dict)
-    keep_given_generator(model, state_dict)
     keep_own_heads(model, state_dict)
+
+
+def fit_embeddings(model, state_dict: Dict[str, Tensor]) -> None:
+    """Give the tables the form of the model's --embedding-sharing, where they can have it.
+
+    What fine-tuning takes of a checkpoint is whole tables. Pre-training with `gdes` can begin with
+    any other sharing's, and with `none` from those of `gdes`.
+
+    Raises:
+        ValueError: if the generator's tables are not shared in one of both alone.
+    """
+    has_deltas = DELTA in state_dict
+    if isinstance(model.embeddings, DisentangledEmbeddings):
+        if not has_deltas and WORDS in state_dict:
+            take_deltas(state_dict)
+            logger.info("--embedding-sharing gdes: both networks' tables made one and a difference")
+        return
+    add_deltas(state_dict)
+    generator = getattr(model, "generator", None)
+    if generator is None or not any(name.startswith("generator.") for name in state_dict):
+        return
+    if (generator.embeddings is None) != (GENERATOR_WORDS not in state_dict):
+        saved = "all" if generator.embeddings is not None else "gdes" if has_deltas else "none"
+        raise ValueError(
+            f"the checkpoint was trained with --embedding-sharing {saved}: give "
+            + ("that" if saved == "gdes" else f"{saved} or gdes")
+        )
 
 
 def check_dictionary(model, state_dict: Dict[str, Tensor]) -> None:
     """Compare the word table's rows, then the fingerprint, with the model's."""
-    table = state_dict.get(WORDS)
+    table = state_dict.get(WORDS, state_dict.get(DELTA))
     rows = model.embeddings.embed_tokens.num_embeddings
     if table is not None and len(table) != rows:
         hint = " (it has no row for <mask>)" if len(table) == rows - 1 else ""
@@ -70,6 +106,7 @@ def fit_encoder_decoder(model, state_dict: Dict[str, Tensor]) -> None:
     Raises:
         ValueError: if the checkpoint was trained with another dictionary.
     """
+    add_deltas(state_dict)
     if WORDS not in state_dict:
         inner = {name.removeprefix("encoder."): tensor for name, tensor in state_dict.items()}
         check_dictionary(model.encoder, inner)
@@ -142,6 +179,7 @@ def fill_mlm_head(model, state_dict: Dict[str, Tensor]) -> None:
 def keep_given_generator(model, state_dict: Dict[str, Tensor]) -> None:
     """Where a run begins with --generator-from too, that generator stays."""
     if getattr(model, "keeps_generator", False):
+        add_deltas(state_dict)  # from the one that is dropped
         drop_tensors(state_dict, [GENERATOR], "--generator-from is given")
         own = model.generator.state_dict().items()
         state_dict.update({GENERATOR + name: tensor for name, tensor in own})

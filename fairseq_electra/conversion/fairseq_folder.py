@@ -7,6 +7,7 @@ from fairseq_electra.conversion.checkpoint_file import write_checkpoint
 from fairseq_electra.conversion.networks import Converted
 from fairseq_electra.conversion.writing import name_failure
 from fairseq_electra.data.tokenizer import Tokenizer
+from fairseq_electra.models.electra_config import choose_sharing
 
 
 def write_model(
@@ -31,12 +32,13 @@ def describe_sizes(converted: Converted) -> str:
         *("encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim"),
         *("encoder_attention_heads", "embedding_size", "generator_size", "max_positions"),
         *("generator_layers", "generator_ffn_embed_dim", "generator_attention_heads"),
+        "generator_embedding_size",
     )
     options = [
         f"--{name.replace('_', '-')} {getattr(cfg, name)}"
         for name in sizes
         if getattr(cfg, name) is not None
     ]
-    if cfg.untie_embeddings:
-        options.append("--untie-embeddings")
+    if choose_sharing(cfg) != "all":
+        options.append(f"--embedding-sharing {choose_sharing(cfg)}")
     return f"sizes: --arch electra {' '.join(options)}"

@@ -55,9 +55,11 @@ from fairseq_electra.conversion.writing import name_failure, write_safetensors
 from fairseq_electra.data.tokenizer import INFO_FILE, Tokenizer, load_tokenizer
 from fairseq_electra.models.electra_config import (
     ElectraConfig,
+    choose_sharing,
     discriminator_encoder_size,
     own_table_width,
 )
+from fairseq_electra.modules.shared_embeddings import add_deltas
 
 TWO_TOWERS = (
     "left out: generator, two towers, which transformers has no class for; the discriminator's "
@@ -129,6 +131,7 @@ def open_source(checkpoint: Checkpoint, path: Path, data: Optional[Path]) -> Sou
         raise ValueError(f"no dict.txt in {folder}: name its data directory with --data")
     dictionary = load_dictionary(dict_path)
     tensors = dict(checkpoint.tensors)
+    add_deltas(tensors)
     check_tensors(tensors, list_shapes(cfg, dictionary), path)
     check_fingerprint(tensors, dictionary, dict_path)
     has_tokenizer = (folder / INFO_FILE).is_file()
@@ -203,7 +206,8 @@ def export_network(name: str, source: Source, folder: Path) -> List[str]:
     size = size_network(name, cfg)
     width = own_table_width(cfg) if is_generator else None
     embedding_size = cfg.embedding_size if width is None else width
-    entries = list_entries(name, size.layers, width is not None)
+    has_own = width is not None or choose_sharing(cfg) == "gdes"
+    entries = list_entries(name, size.layers, has_own)
     entries = keep_existing(entries, embedding_size, size.hidden)
     missing = [entry.ours for entry in entries if entry.ours not in source.tensors]
     if missing:

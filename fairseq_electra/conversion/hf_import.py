@@ -51,6 +51,7 @@ from fairseq_electra.conversion.vocabulary import (
 from fairseq_electra.data.tokenizer import RESERVED
 from fairseq_electra.models.electra_config import (
     ElectraConfig,
+    choose_sharing,
     fit_generator,
     generator_encoder_size,
     usual_generator_size,
@@ -152,8 +153,17 @@ def choose_sizes(
             f"{networks[DISCRIMINATOR].folder}"
         )
     if DISCRIMINATOR in networks:
-        cfg.untie_embeddings = not share_embeddings(networks[DISCRIMINATOR], generator)
+        keep_own_embeddings(cfg, networks[DISCRIMINATOR], generator)
     return cfg
+
+
+def keep_own_embeddings(cfg: ElectraConfig, discriminator: Network, generator: Network) -> None:
+    """Set the options that give the generator embeddings of its own, if they are not the same."""
+    if share_embeddings(discriminator, generator):
+        return
+    cfg.embedding_sharing = "none"
+    width, hidden = (generator.config[name] for name in ("embedding_size", "hidden_size"))
+    cfg.generator_embedding_size = None if width == hidden else width
 
 
 def size_new_discriminator(generator: Network, arch: Optional[str]) -> ElectraConfig:
@@ -168,27 +178,13 @@ def size_new_discriminator(generator: Network, arch: Optional[str]) -> ElectraCo
 
 
 def share_embeddings(discriminator: Network, generator: Network) -> bool:
-    """Whether both networks have the same embeddings, bit for bit.
-
-    Raises:
-        ValueError: if not, and the generator's size is not that of its embeddings.
-    """
+    """Whether both networks have the same embeddings, bit for bit."""
     names = [f"{hf}.weight" for _, hf, _, _ in EMBEDDINGS] + ["electra.embeddings.LayerNorm.bias"]
-    different = [
-        name
+    return all(
+        is_same(discriminator.tensors[name], generator.tensors[name])
         for name in names
-        if name in discriminator.tensors
-        and name in generator.tensors
-        and not is_same(discriminator.tensors[name], generator.tensors[name])
-    ]
-    config = generator.config
-    if different and config["embedding_size"] != config["hidden_size"]:
-        raise ValueError(
-            f"{generator.folder}: its embeddings are not the discriminator's "
-            f"({', '.join(different)}), and a generator with its own needs an embedding_size "
-            f"({config['embedding_size']}) that is its hidden_size ({config['hidden_size']})"
-        )
-    return not different
+        if name in discriminator.tensors and name in generator.tensors
+    )
 
 
 def is_same(a: Tensor, b: Tensor) -> bool:
@@ -206,9 +202,10 @@ def check_network(
     """
     is_tuned = CLASSES[name] not in network.config.get("architectures", [CLASSES[name]])
     head = name == GENERATOR or not is_tuned
+    has_own = choose_sharing(cfg) != "all"
     entries = [
         entry
-        for entry in list_entries(name, size_network(name, cfg).layers, cfg.untie_embeddings, head)
+        for entry in list_entries(name, size_network(name, cfg).layers, has_own, head)
         if entry.ours in shapes
     ]
     skipped = sorted(key for key in network.tensors if NOT_TAKEN.match(key))

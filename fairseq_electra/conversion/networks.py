@@ -22,6 +22,7 @@ from fairseq_electra.models.electra_config import (
 )
 from fairseq_electra.modules.encoder import EncoderSize
 from fairseq_electra.modules.heads import DiscriminatorHead
+from fairseq_electra.modules.shared_embeddings import add_deltas
 
 SEED = 1  # of the parts that are new
 NEW_PARTS = ("generator", "encoder", "discriminator_head")  # what a checkpoint may lack as a whole
@@ -61,12 +62,13 @@ def size_network(network: str, cfg: ElectraConfig) -> EncoderSize:
 
 
 def list_shapes(cfg: ElectraConfig, dictionary: Dictionary) -> Dict[str, Tuple[int, ...]]:
-    """Shapes of a model's tensors by name, without making them."""
+    """Shapes of a model's tensors by name, without making them; of whole tables, not of deltas."""
     with torch.device("meta"):
-        model = ElectraModel(cfg, dictionary, pretrain=True)
+        tensors = dict(ElectraModel(cfg, dictionary, pretrain=True).state_dict())
+        add_deltas(tensors)
     return {
         name: tuple(tensor.shape)
-        for name, tensor in model.state_dict().items()
+        for name, tensor in tensors.items()
         if name != "dictionary_fingerprint"
     }
 

@@ -40,6 +40,7 @@ from fairseq_electra.data.tokenizer import RESERVED
 from fairseq_electra.models.electra_config import (
     HEAD_WIDTH,
     ElectraConfig,
+    choose_sharing,
     fit_generator,
     generator_encoder_size,
     usual_generator_size,
@@ -120,7 +121,7 @@ def import_tf(
         for entry in list_entries(
             name,
             size_network(name, cfg).layers,
-            cfg.untie_embeddings,
+            choose_sharing(cfg) == "none",
             has_head(variables, name),
         )
         if entry.ours in shapes
@@ -216,7 +217,8 @@ def choose_sizes(
     size = measure(variables, SCOPES[GENERATOR])
     if DISCRIMINATOR not in networks:
         cfg.encoder_layers = size.layers
-    cfg.untie_embeddings = "generator/embeddings/word_embeddings" in variables
+    if "generator/embeddings/word_embeddings" in variables:
+        cfg.embedding_sharing = "none"
     fit_generator(cfg, size)
     return cfg
 

@@ -19,6 +19,7 @@ from fairseq_electra.data.labels import check_labels
 from fairseq_electra.models.electra_config import (
     ElectraConfig,
     check_config,
+    choose_sharing,
     discriminator_encoder_size,
     fill_defaults,
     generator_encoder_size,
@@ -43,6 +44,7 @@ from fairseq_electra.modules.encoder import (
 )
 from fairseq_electra.modules.heads import ClassificationHead, DiscriminatorHead, GeneratorHead
 from fairseq_electra.modules.local_start import start_local
+from fairseq_electra.modules.shared_embeddings import DisentangledEmbeddings
 from fairseq_electra.modules.token_types import mark_second_sentence
 from fairseq_electra.modules.two_towers import (
     LeftToRight,
@@ -97,7 +99,7 @@ def reach(x: Tensor, unused: nn.Module) -> Tensor:
 
 
 class Generator(nn.Module):
-    """The small masked language model; owns embeddings only when they are untied.
+    """The small masked language model; borrows its embeddings under `--embedding-sharing all`.
 
     Frozen (`--freeze-generator`) it is the same function throughout: nothing of it is trained, it
     has embeddings of its own, as shared ones would move with the discriminator, and no dropout.
@@ -140,7 +142,7 @@ def build_generator(cfg: ElectraConfig, num_tokens: int) -> Union[Generator, Two
         return Generator(cfg, num_tokens)
     size = generator_encoder_size(cfg)
     own, embedding_size = None, cfg.embedding_size
-    if cfg.untie_embeddings:
+    if choose_sharing(cfg) == "none":
         embedding_size = size.hidden
         own = Embeddings(num_tokens, embedding_size, cfg.max_positions)
     towers = [build_encoder(cfg, size, embedding_size, kind) for kind in (LeftToRight, RightToLeft)]
@@ -166,6 +168,9 @@ def build_encoder(
 @register_model("electra", dataclass=ElectraConfig)
 class ElectraModel(BaseFairseqModel):
     """Generator and discriminator over shared embeddings, trained jointly.
+
+    `embeddings` are the discriminator's. The generator borrows them (`--embedding-sharing all`), or
+    has its own, which the discriminator's may be made of (`gdes`).
 
     Args:
         cfg: sizes and options.
@@ -200,6 +205,9 @@ class ElectraModel(BaseFairseqModel):
             self.mlm_head = GeneratorHead(size.hidden, cfg.embedding_size, num_tokens)
         self.classification_heads = nn.ModuleDict()
         self.start()
+        if pretrain and choose_sharing(cfg) == "gdes":
+            self.generator.embeddings = self.embeddings
+            self.embeddings = DisentangledEmbeddings(self.generator.embeddings)
         mark_depths([self.embeddings, self.encoder.embeddings_project], self.encoder.layers)
 
     def start(self) -> None:
@@ -230,6 +238,8 @@ class ElectraModel(BaseFairseqModel):
         """Build for fairseq; only a task that says so (`trains_generator`) gets the generator."""
         check_labels(task)
         check_config(cfg)
+        if cfg.untie_embeddings:
+            warn_once(logger, "--untie-embeddings is called --embedding-sharing none now")
         pretrain = getattr(task, "trains_generator", False)
         if not pretrain and str(getattr(cfg, "compile", "none")) != "none":
             warn_once(logger, "--compile is for pre-training alone: this model is not compiled")
@@ -327,7 +337,7 @@ class ElectraModel(BaseFairseqModel):
             ValueError: if the weights are not in float32, as --fp16 and --bf16 make them.
         """
         mixed = str(self.cfg.precision) == "bf16"
-        dtype = self.embeddings.embed_tokens.weight.dtype
+        dtype = self.embeddings.layer_norm.weight.dtype
         if mixed and dtype != torch.float32:
             raise ValueError(
                 f"--precision bf16 keeps float32 weights, but these are {dtype}: "

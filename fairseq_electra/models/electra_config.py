@@ -16,6 +16,7 @@ PRECISIONS = ("float32", "bf16")
 WEIGHT_INITS = ("bert", "fan-in", "local")
 POOLINGS = ("first", "mean")
 DISCRIMINATOR_STARTS = ("random", "generator")
+EMBEDDING_SHARINGS = ("all", "gdes", "none")
 HEAD_WIDTH = 64  # of the generator's attention heads (google-research/electra, pretrain)
 GENERATOR_SIZES = (1 / 3, 1 / 4, 1 / 2)  # base's, small's and large's, tiny's
 
@@ -75,8 +76,16 @@ class ElectraConfig(EncoderConfig):
         default=None,
         metadata={"help": "generator's attention heads (default: 64 wide, at least one)"},
     )
+    embedding_sharing: Optional[ChoiceEnum(EMBEDDING_SHARINGS)] = field(
+        default=None,
+        metadata={
+            "help": "all: both networks have the same embeddings; gdes: the discriminator's tables "
+            "are the generator's, without gradient, plus differences of its own (DeBERTaV3); none: "
+            "the generator has embeddings of its own, as wide as its layers (default: all)"
+        },
+    )
     untie_embeddings: bool = field(
-        default=False, metadata={"help": "give the generator embedding tables of its own"}
+        default=False, metadata={"help": "the former name of --embedding-sharing none"}
     )
     two_tower_generator: bool = field(
         default=False,
@@ -185,11 +194,7 @@ def check_config(cfg: ElectraConfig) -> None:
     if not (_is_number(cfg.temperature) and 0 < cfg.temperature < math.inf):
         raise ValueError(f"--temperature must be a number above 0, not {_show(cfg.temperature)}")
     check_temperature_decay(cfg)
-    if cfg.generator_embedding_size is not None and not cfg.untie_embeddings:
-        raise ValueError(
-            f"--generator-embedding-size {cfg.generator_embedding_size} is the width of tables "
-            "that are the generator's own: give --untie-embeddings too"
-        )
+    check_sharing(cfg)
     if not (_is_number(cfg.generator_size) and 0 < cfg.generator_size <= LARGEST_GENERATOR):
         raise ValueError(
             f"--generator-size {_show(cfg.generator_size)} is not a share of --encoder-embed-dim: "
@@ -226,6 +231,43 @@ def check_temperature_decay(cfg: ElectraConfig) -> None:
             f"--temperature-decay {decay:g} falls from --temperature to 1, but --temperature is 1: "
             "give, say, --temperature 2"
         )
+
+
+def check_sharing(cfg: ElectraConfig) -> None:
+    """As `check_config`, of --embedding-sharing and what goes with one of its values alone."""
+    sharing = choose_sharing(cfg)
+    if cfg.generator_embedding_size is not None and sharing != "none":
+        raise ValueError(
+            f"--generator-embedding-size {cfg.generator_embedding_size} is the width of tables "
+            f"that are the generator's own: give --embedding-sharing none, not {sharing}"
+        )
+    if cfg.freeze_generator and sharing == "gdes":
+        raise ValueError(
+            "--embedding-sharing gdes keeps a loss from a generator that learns, which with "
+            "--freeze-generator it does not: leave out one of both"
+        )
+
+
+def choose_sharing(cfg: ElectraConfig) -> str:
+    """Which of EMBEDDING_SHARINGS holds, also where the former --untie-embeddings says so.
+
+    Raises:
+        ValueError: if it is none of them, or both options are given and contradict each other.
+    """
+    if cfg.embedding_sharing is None:
+        return "none" if cfg.untie_embeddings else "all"
+    sharing = str(cfg.embedding_sharing)
+    if sharing not in EMBEDDING_SHARINGS:
+        raise ValueError(
+            f"--embedding-sharing must be one of {', '.join(EMBEDDING_SHARINGS)}, "
+            f"not {_show(sharing)}"
+        )
+    if cfg.untie_embeddings and sharing != "none":
+        raise ValueError(
+            f"--embedding-sharing {sharing} and --untie-embeddings, the former name of "
+            "--embedding-sharing none, contradict each other: leave out the second"
+        )
+    return sharing
 
 
 def check_encoder(cfg: EncoderConfig) -> None:
@@ -308,7 +350,7 @@ def own_table_width(cfg: ElectraConfig) -> Optional[int]:
 
     The authors' untied tables are as wide as the generator's layers, so that nothing is projected.
     """
-    if cfg.untie_embeddings:
+    if choose_sharing(cfg) == "none":
         return cfg.generator_embedding_size or generator_encoder_size(cfg).hidden
     return cfg.embedding_size if cfg.freeze_generator else None
 

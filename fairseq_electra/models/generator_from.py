@@ -13,16 +13,25 @@ from typing import Dict, NamedTuple, Optional
 from torch import Tensor, nn
 
 from fairseq_electra.checkpoints.files import LAST, load_whole
-from fairseq_electra.checkpoints.fitting import GENERATOR, MLM_HEAD, WORDS, check_dictionary
+from fairseq_electra.checkpoints.fitting import (
+    DELTA,
+    GENERATOR,
+    MLM_HEAD,
+    WORDS,
+    check_dictionary,
+)
 from fairseq_electra.models.electra_config import (
     GENERATOR_NUMBERS,
     ElectraConfig,
+    check_sharing,
+    choose_sharing,
     discriminator_encoder_size,
     fit_generator,
     generator_encoder_size,
     read_run_option,
 )
 from fairseq_electra.modules.encoder import EncoderSize
+from fairseq_electra.modules.shared_embeddings import DisentangledEmbeddings
 from fairseq_electra.recipes import SIZES
 
 logger = logging.getLogger(__name__)
@@ -63,19 +72,20 @@ def take_generator(cfg) -> Optional[GivenGenerator]:
     check_begin(cfg)
     if getattr(cfg, "generator_from", None) is None:
         return None
+    check_sharing(cfg)
     starts = str(cfg.init_discriminator_from) == "generator"
     save_dir = read_run_option(cfg, "checkpoint", "save_dir")
     source = find_source(cfg.generator_from, save_dir)
     given = read_generator(source)._replace(is_copied=starts)
     if cfg.freeze_generator:
-        cfg.untie_embeddings = True
-    elif not cfg.untie_embeddings and given.width != cfg.embedding_size:
+        cfg.embedding_sharing = "none"
+    elif choose_sharing(cfg) != "none" and given.width != cfg.embedding_size:
         raise ValueError(
             f"--generator-from {given.path}: its tables are {given.width} wide, those of "
             f"--embedding-size {cfg.embedding_size}, and a generator that is trained shares them: "
-            "give the same --embedding-size, or --freeze-generator or --untie-embeddings"
+            "give the same --embedding-size, or --freeze-generator or --embedding-sharing none"
         )
-    if cfg.untie_embeddings:
+    if choose_sharing(cfg) == "none":
         cfg.generator_embedding_size = given.width
     rows = len(given.embeddings[POSITIONS])
     if rows < cfg.max_positions:
@@ -236,7 +246,7 @@ def begin_with(model, given: GivenGenerator, cfg) -> None:
     Raises:
         ValueError: if the generator was trained with another dictionary.
     """
-    if WORDS in given.checkpoint:
+    if not {WORDS, DELTA}.isdisjoint(given.checkpoint):
         try:
             check_dictionary(model, dict(given.checkpoint))
         except ValueError as error:
@@ -246,7 +256,9 @@ def begin_with(model, given: GivenGenerator, cfg) -> None:
     generator.head.load_state_dict(select(given.network, "head."))
     if generator.embeddings is not None:
         load_tables(generator.embeddings, given)
-    if generator.embeddings is None or given.is_copied:
+    if isinstance(model.embeddings, DisentangledEmbeddings):
+        model.embeddings.begin_as_base()
+    elif generator.embeddings is None or given.is_copied:
         load_tables(model.embeddings, given)
     if given.is_copied:
         model.encoder.load_state_dict(generator.encoder.state_dict())

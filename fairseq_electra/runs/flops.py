@@ -78,7 +78,21 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--generator-size", type=share, help="in place of the arch's")
     for name in ("layers", "ffn-embed-dim", "attention-heads", "embedding-size"):
         parser.add_argument(f"--generator-{name}", type=positive, help="as for fairseq-train")
-    for name in ("untie-embeddings", "two-tower-generator", "freeze-generator"):
+    sharing = parser.add_mutually_exclusive_group()
+    sharing.add_argument(
+        "--embedding-sharing",
+        choices=("all", "gdes", "none"),
+        default="all",
+        help="as for fairseq-train; all and gdes cost the same",
+    )
+    sharing.add_argument(
+        "--untie-embeddings",
+        dest="embedding_sharing",
+        action="store_const",
+        const="none",
+        help="the former name of --embedding-sharing none",
+    )
+    for name in ("two-tower-generator", "freeze-generator"):
         parser.add_argument(f"--{name}", action="store_true", help="as for fairseq-train")
     parser.add_argument("--generator-from", help="as for fairseq-train: the generator's sizes")
     parser.add_argument("--disc-weight", type=float, default=50.0, help="0: nothing is judged")
@@ -182,7 +196,8 @@ def count_run(args: argparse.Namespace) -> dict:
     size, generator_size = choose_size(args)
     if args.two_tower_generator and args.mlm_updates:
         raise SystemExit("--two-tower-generator reads no <mask>: leave out --mlm-updates")
-    generator = {"untied": args.untie_embeddings, **choose_generator_changes(args)}
+    is_untied = args.embedding_sharing == "none"
+    generator = {"untied": is_untied, **choose_generator_changes(args)}
     changes = {
         "two_towers": args.two_tower_generator,
         "is_frozen": args.freeze_generator,

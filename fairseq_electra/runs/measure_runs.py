@@ -205,12 +205,13 @@ def count_flops_per_token(log: Log, kind: str) -> Tuple[float, Optional[float]]:
     if log.option("model", "generator_from"):
         changes.update(read_given(log))
     switches = {
-        "untied": "untie_embeddings",
+        "untied": "untie_embeddings",  # the former name
         "two_towers": "two_tower_generator",
         "is_frozen": "freeze_generator",
     }
     for change, name in switches.items():
         changes[change] = log.option("model", name) == "True"
+    changes["untied"] |= log.option("model", "embedding_sharing") == "none"
     second, first = (
         count(size, generator_size, *setting, **changes)
         for count in (electra_flops, first_stage_flops)

@@ -31,7 +31,7 @@ ABLATIONS = [
         Ablation(title, ["--generator-size", f"{share:g}"], True)
         for share, title in GENERATORS.items()
     ),
-    Ablation("untied embeddings", ["--untie-embeddings"], True),
+    Ablation("untied embeddings", ["--embedding-sharing", "none"], True),
     Ablation("disc_weight 10", ["--disc-weight", "10"], False),
     Ablation("loss on picked tokens", ["--disc-loss-on", "picked"], False),
 ]

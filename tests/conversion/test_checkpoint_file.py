@@ -14,7 +14,7 @@ from fairseq_electra.conversion.checkpoint_file import (
     read_sizes,
     write_checkpoint,
 )
-from fairseq_electra.models.electra_config import ElectraConfig
+from fairseq_electra.models.electra_config import ElectraConfig, choose_sharing
 from tiny import TINY
 
 
@@ -43,17 +43,24 @@ def test_what_is_written_is_read(checkpoint, tmp_path):
 
 
 @pytest.mark.parametrize("share", [1 / 3, 0.25, 12 / 48, 100 / 768])
-@pytest.mark.parametrize("untie", [False, True])
-def test_every_option_survives(tmp_path, share, untie):
+@pytest.mark.parametrize("sharing", [None, "gdes"])
+def test_every_option_survives(tmp_path, share, sharing):
     cfg = ElectraConfig(
         encoder_layers=3,
         generator_size=share,
-        untie_embeddings=untie,
+        embedding_sharing=sharing,
         dropout=0.25,
         temperature=2.0,
     )
     model = make_cfg(cfg, tmp_path)["model"]
     assert {name: model[name] for name in SIZES} == {name: getattr(cfg, name) for name in SIZES}
+
+
+def test_untied_embeddings_of_old_checkpoints(tmp_path):
+    cfg = {"model": {"_name": "electra", "untie_embeddings": True}, "task": {}}
+    torch.save({"cfg": cfg, "model": {}}, tmp_path / "c.pt")
+    found = read_sizes(read_checkpoint(tmp_path / "c.pt"), tmp_path / "c.pt")
+    assert choose_sharing(found) == "none"
 
 
 def test_checkpoints_with_args_of_old_versions(tmp_path):

@@ -105,7 +105,7 @@ def same_bits(one, other):
     ("options", "dtype"),
     [
         ({}, torch.float32),
-        ({"untie_embeddings": True}, torch.float16),
+        ({"embedding_sharing": "none"}, torch.float16),
         ({"embedding_size": 32}, torch.bfloat16),
     ],
 )
@@ -137,6 +137,50 @@ def test_ours_to_hugging_face_and_back(build_model, tmp_path, options, dtype):
     tokenizer = AutoTokenizer.from_pretrained(disc)
     expected = [make_dictionary().index(word) for word in ("w3", "w39", "<unk>")]
     assert tokenizer("w3  w39 w40")["input_ids"] == [0, *expected, 2]
+
+
+@pytest.mark.parametrize("width", [1.0, 0.5])
+def test_gradient_disentangled_tables_there_and_back(build_model, tmp_path, capsys, width):
+    """There the discriminator has the sum; back here the generator has tables of its own, and
+    training with `gdes` goes on with their difference. The numbers are the same throughout."""
+    options = {"embedding_sharing": "gdes", "generator_size": width}
+    model = build_model(seed=3, **options)
+    for parameter in model.embeddings.parameters():
+        torch.nn.init.normal_(parameter)
+    model.eval()
+    (tmp_path / "dict.txt").write_text("".join(f"w{word} 1\n" for word in range(40)))
+    cfg = ElectraConfig(**{**TINY, **options})
+    write_checkpoint(tmp_path / "c.pt", cfg, model.state_dict(), tmp_path)
+    main(["export-hf", str(tmp_path / "c.pt"), str(tmp_path / "hf")])
+    disc, gen = (str(tmp_path / "hf" / name) for name in ("discriminator", "generator"))
+    main(["import-hf", disc, "--generator", gen, str(tmp_path / "back")])
+    own = " --generator-embedding-size 16" if width == 1 else ""
+    assert f"{own} --embedding-sharing none\n" in capsys.readouterr().out
+    back, _ = load(tmp_path / "back")
+    again = build_model(**options).eval()
+    again.load_state_dict(back.state_dict())
+    tokens = torch.tensor([[0, 5, 44, 7, 2], [0, 8, 9, 2, 1]])
+    padding, every = tokens.eq(1), torch.arange(5).expand(2, 5)
+    with torch.no_grad():
+        logits = [
+            (
+                each.encode(tokens, features_only=False)[0],
+                each.generator(tokens, None, padding, every, each.embeddings),
+            )
+            for each in (model, back, again)
+        ]
+        attended = (~padding).long()
+        theirs = [
+            kind.from_pretrained(folder)(tokens, attended).logits
+            for kind, folder in ((ElectraForPreTraining, disc), (ElectraForMaskedLM, gen))
+        ]
+    for ours, imported, resumed, foreign in zip(*logits, theirs, strict=True):
+        assert torch.equal(ours, imported) and torch.equal(ours, resumed)
+        close(ours, foreign, ~padding)
+    main(["export-hf", str(tmp_path / "back/checkpoint.pt"), str(tmp_path / "hf2")])
+    for name in ("discriminator", "generator"):
+        paths = [tmp_path / folder / name / "model.safetensors" for folder in ("hf", "hf2")]
+        assert same_bits(*paths)
 
 
 def test_the_losses_are_those_of_transformers(pair, tmp_path):

@@ -16,6 +16,7 @@ from fairseq_electra.conversion.key_map import (
 )
 from fairseq_electra.conversion.vocabulary import foreign_rows
 from fairseq_electra.models.electra import ElectraModel
+from fairseq_electra.models.electra_config import choose_sharing
 from foreign import VOCABULARY
 from tf_checkpoint import make_variables, write
 
@@ -25,7 +26,7 @@ def load(folder):
     return hub.models[0], hub.task.source_dictionary
 
 
-@pytest.mark.parametrize("options", [{}, {"untie_embeddings": True}])
+@pytest.mark.parametrize("options", [{}, {"embedding_sharing": "none"}])
 def test_both_networks(tmp_path, capsys, options):
     variables = make_variables(DISCRIMINATOR, GENERATOR, **options)
     extra = {
@@ -37,15 +38,13 @@ def test_both_networks(tmp_path, capsys, options):
     printed = capsys.readouterr().out
     assert "not taken: global_step\nnot taken: 2 moments of the optimizer\n" in printed
     model, dictionary = load(tmp_path / "ours")
-    assert model.cfg.untie_embeddings == bool(options)
+    assert choose_sharing(model.cfg) == options.get("embedding_sharing", "all")
     rows = foreign_rows(VOCABULARY, dictionary)
     state = model.state_dict()
     count = 0
     for network in (DISCRIMINATOR, GENERATOR):
         entries = [
-            entry
-            for entry in list_entries(network, 2, model.cfg.untie_embeddings)
-            if entry.ours in state
+            entry for entry in list_entries(network, 2, bool(options)) if entry.ours in state
         ]
         foreign = {name: torch.from_numpy(value) for name, value in variables.items()}
         for name, tensor in to_ours(entries, foreign, TF).items():

@@ -4,11 +4,13 @@ import shutil
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from fairseq_electra import hub
 from fairseq_electra.__main__ import main
 from fairseq_electra.conversion.checkpoint_file import write_checkpoint
 from fairseq_electra.modules.heads import GeneratorHead
+from fairseq_electra.modules.shared_embeddings import take_deltas
 
 
 def test_the_same_model_in_half_the_size(checkpoint, tmp_path, electra):
@@ -30,6 +32,23 @@ def test_the_same_model_in_half_the_size(checkpoint, tmp_path, electra):
     )
     content = (tmp_path / "packed" / "checkpoint.pt").read_bytes()
     assert str(checkpoint.parent).encode() not in content
+
+
+def test_gradient_disentangled_tables_are_packed_as_they_are(checkpoint, electra, tmp_path):
+    folder = shutil.copytree(checkpoint.parent, tmp_path / "run")
+    tensors = dict(electra.model.state_dict())
+    take_deltas(tensors)
+    tensors["embeddings.embed_tokens.delta"].normal_()
+    cfg = OmegaConf.merge(electra.model.cfg, {"embedding_sharing": "gdes"})
+    write_checkpoint(folder / "checkpoint.pt", cfg, tensors, folder)
+    main(["pack", str(folder / "checkpoint.pt"), str(tmp_path / "packed")])
+    electra, packed = hub.load(folder), hub.load(tmp_path / "packed")
+    tables = [each.model.embeddings.embed_tokens.weight for each in (electra, packed)]
+    torch.testing.assert_close(*tables, rtol=0, atol=5e-3)
+    assert packed.model.generator.embeddings is not None and packed.device.type == "cpu"
+    tokens = electra.encode("the cat sees it .")[None]
+    logits = [each.replaced_logits(tokens) for each in (electra, packed)]
+    torch.testing.assert_close(*logits, rtol=0.02, atol=0.02)
 
 
 def test_what_it_was_trained_with_is_kept(checkpoint, electra, tmp_path):

@@ -66,6 +66,11 @@ def train(run_command, data_bin, save_dir, *options):
         pytest.param(
             ("--criterion", "electric", "--two-tower-generator"), 12, marks=pytest.mark.campaign
         ),
+        pytest.param(
+            ("--sample-break-mode", "none", "--embedding-sharing", "gdes"),
+            12,
+            marks=pytest.mark.campaign,
+        ),
         pytest.param(  # two steps
             ("--mlm-updates", 12, "--weight-init", "local", "--disallow-correct"),
             20,

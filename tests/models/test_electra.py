@@ -103,7 +103,7 @@ def test_embeddings_are_one_storage(build_model):
 
 
 def test_untied_embeddings_are_two_storages(build_model):
-    model = build_model(untie_embeddings=True)
+    model = build_model(embedding_sharing="none")
     own, shared = model.generator.embeddings, model.embeddings
     assert own.embed_tokens.weight.data_ptr() != shared.embed_tokens.weight.data_ptr()
     model(**make_batch()).disc_logits.sum().backward()

@@ -103,13 +103,13 @@ def test_two_workers_train_as_one_that_accumulates(data_bin, tmp_path):
 
 @pytest.mark.campaign
 def test_bf16_and_all_that_is_optional(data_bin, tmp_path, train_electra):
-    options = ("--precision", "bf16", "--weight-init", "local", "--untie-embeddings")
+    options = ("--precision", "bf16", "--weight-init", "local", "--embedding-sharing", "none")
     options += ("--checkpoint-activations", "--mask-with-replacement", "--sentence-pairs")
     output = train_electra(data_bin, tmp_path, *ELECTRIC, *options).output
     assert len(read_lines(output, "train_inner")) == 6
 
 
-@pytest.mark.parametrize("build", [{}, {"untie_embeddings": True}])
+@pytest.mark.parametrize("build", [{}, {"embedding_sharing": "none"}])
 def test_every_parameter_has_a_gradient(build_model, build):
     """DistributedDataParallel waits for each."""
     model = build_model(two_tower_generator=True, **build)

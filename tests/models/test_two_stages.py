@@ -120,12 +120,12 @@ def test_a_frozen_generators_loss_is_reported_and_not_summed(build_model):
 # --- --generator-from
 
 
-@pytest.mark.parametrize("untied", [False, True])
+@pytest.mark.parametrize("sharing", ["all", "gdes", "none"])
 def test_a_frozen_generator_is_the_checkpoints_whatever_its_size(
-    build_model, begin, tmp_path, untied
+    build_model, begin, tmp_path, sharing
 ):
     source = build_model(
-        generator_size=0.75, generator_layers=1, embedding_size=24, untie_embeddings=untied
+        generator_size=0.75, generator_layers=1, embedding_size=24, embedding_sharing=sharing
     )
     model = begin(save(source, tmp_path / "old.pt"), freeze_generator=True)
     assert torch.equal(model(**make_batch()).gen_logits, source(**make_batch()).gen_logits)
@@ -161,6 +161,34 @@ def test_the_discriminator_begins_as_the_generator(build_model, begin, tmp_path,
     assert (model.generator.embeddings is not None) == frozen
     head = model.discriminator_head.dense.weight
     assert not torch.equal(head, source.discriminator_head.dense.weight)
+
+
+@pytest.mark.parametrize("start", ["random", "generator"])
+def test_gdes_begins_with_the_numbers_of_all(build_model, begin, tmp_path, start):
+    source = build_model(embedding_sharing="gdes", **SAME_SIZE)
+    for parameter in (*source.embeddings.parameters(), *source.generator.embeddings.parameters()):
+        torch.nn.init.normal_(parameter)
+    path = save(source, tmp_path / "first.pt")
+    shared, gdes = (
+        begin(path, embedding_sharing=sharing, init_discriminator_from=start)
+        for sharing in ("all", "gdes")
+    )
+    for name, tensor in shared(**make_batch())._asdict().items():
+        assert tensor is None or torch.equal(tensor, getattr(gdes(**make_batch()), name)), name
+    assert torch.equal(gdes(**make_batch()).gen_logits, source(**make_batch()).gen_logits)
+
+
+def test_a_discriminator_from_elsewhere_keeps_its_tables_beside_a_given_generator(
+    build_model, begin, tmp_path
+):
+    source, other = build_model(seed=1), build_model(seed=2, embedding_sharing="gdes")
+    torch.nn.init.normal_(other.embeddings.embed_tokens.delta)
+    model = begin(save(source, tmp_path / "old.pt"), embedding_sharing="gdes")
+    model.keeps_generator = True
+    model.load_state_dict(other.state_dict())
+    tokens = make_batch()["src_tokens"]
+    torch.testing.assert_close(model.encode(tokens)[0], other.encode(tokens)[0])
+    assert torch.equal(model(**make_batch()).gen_logits, source(**make_batch()).gen_logits)
 
 
 def test_a_longer_generator_is_cut_to_the_positions_there_are(build_model, begin, tmp_path):
@@ -282,7 +310,15 @@ def test_the_temperature_is_no_part_of_the_compiled_graph(build_model):
         ({"temperature_decay": 0.1}, "--temperature is 1"),
         ({"temperature_decay": 0.0, "temperature": 2.0}, "--temperature-decay must be"),
         ({"temperature_decay": math.nan, "temperature": 2.0}, "--temperature-decay must be"),
-        ({"generator_embedding_size": 8}, "--untie-embeddings"),
+        ({"generator_embedding_size": 8}, "--embedding-sharing none, not all"),
+        (
+            {"generator_embedding_size": 8, "embedding_sharing": "gdes"},
+            "--embedding-sharing none, not gdes",
+        ),
+        (
+            {"freeze_generator": True, "embedding_sharing": "gdes"},
+            "--embedding-sharing gdes .* --freeze-generator",
+        ),
     ],
 )
 def test_options_without_a_meaning_are_named(options, message):

@@ -29,7 +29,13 @@ SHAPES = {
         "embedding_size": 128,
         "generator_size": 1.0,
     },
-    "untied": {**TINY, "embedding_size": 128, "generator_size": 0.5, "untie_embeddings": True},
+    "untied": {
+        **TINY,
+        "embedding_size": 128,
+        "generator_size": 0.5,
+        "embedding_sharing": "none",
+    },
+    "gdes": {**TINY, "embedding_size": 128, "generator_size": 0.5, "embedding_sharing": "gdes"},
 }
 
 

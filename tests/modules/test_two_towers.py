@@ -85,7 +85,7 @@ def test_towers_are_as_wide_as_a_generator_and_share_its_embeddings(build_model)
         assert {name: p.shape for name, p in tower.named_parameters()} == sizes
     assert towers.head.dense.weight.shape == (TINY["embedding_size"], 2 * 16)
     assert towers.embeddings is None
-    own = build_model(two_tower_generator=True, untie_embeddings=True).generator
+    own = build_model(two_tower_generator=True, embedding_sharing="none").generator
     assert own.embeddings.embed_tokens.weight.shape == (45, 16)
 
 

@@ -1,6 +1,7 @@
 """count_flops.py against hand-made counts and the figures of paper and recipe; flops.py as run."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from commands import run
 from fairseq_electra.__main__ import main
 from fairseq_electra.hub import model_path
+from fairseq_electra.models.electra_config import EMBEDDING_SHARINGS
 from fairseq_electra.runs.count_flops import (
     PAPER,
     TransformerSize,
@@ -25,7 +27,7 @@ from fairseq_electra.runs.count_flops import (
     replaced_head_terms,
     word_head_terms,
 )
-from fairseq_electra.runs.flops import read_arch
+from fairseq_electra.runs.flops import count_run, parse_args, read_arch
 from fairseq_electra.runs.measure_runs import GENERATOR_OPTIONS
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "flops.py"
@@ -133,6 +135,24 @@ def test_untied_generator_has_embeddings_of_its_own_width():
     untied = electra_flops(wide, 0.5, 10, 3, 0.5, untied=True)
     assert untied["generator embeddings"] < tied["generator embeddings"]
     assert untied["discriminator embeddings"] == tied["discriminator embeddings"]
+
+
+def test_the_command_takes_the_options_of_a_training():
+    """gdes costs what all does: the sum of two rows is not counted, as little is not."""
+    costs = {
+        sharing: count_run(parse_args(["--embedding-sharing", sharing]))["per_token"]
+        for sharing in EMBEDDING_SHARINGS
+    }
+    assert costs["gdes"] == costs["all"] == count_run(parse_args([]))["per_token"] > costs["none"]
+    assert count_run(parse_args(["--", "--untie-embeddings"]))["per_token"] == costs["none"]
+
+
+def test_both_names_of_an_option_are_refused(capsys):
+    with pytest.raises(SystemExit):
+        parse_args(["--embedding-sharing", "gdes", "--untie-embeddings"])
+    assert re.search(
+        "--untie-embeddings: not allowed.*--embedding-sharing", capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(

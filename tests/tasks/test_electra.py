@@ -176,7 +176,7 @@ def test_every_epoch_picks_anew_with_data_workers_too(data_bin, tmp_path, train_
         ("--sample-break-mode", "complete_doc"),
         ("--sample-break-mode", "eos"),
         ("--sentence-pairs",),
-        ("--mask-with-replacement", "--untie-embeddings", "--disallow-correct"),
+        ("--mask-with-replacement", "--embedding-sharing", "none", "--disallow-correct"),
         ("--attention", "reference", "--temperature", "2.0", "--disc-weight", "10"),
     ],
 )

@@ -23,6 +23,7 @@ COMPARED_OPTIONS = {  # of other sections
 }
 LEFT_OUT = {
     *("data", "weight_init"),  # compared by what is in it (data/same_data.py); no part of a resume
+    "untie_embeddings",  # the former name of --embedding-sharing none
     *("attention", "compile", "checkpoint_activations", "adam_impl", "lamb_impl"),  # the same sums
 }
 # the place in an epoch is a number of batches, in an order that these decide
@@ -72,6 +73,9 @@ def read_options(cfg: Dict) -> Dict[str, Any]:
         values = cfg.get(section)
         if isinstance(values, dict):
             found |= {name: values[name] for name in values.keys() - LEFT_OUT - {"_name"}}
+            if "untie_embeddings" in values:
+                default = "none" if values["untie_embeddings"] else "all"
+                found["embedding_sharing"] = values.get("embedding_sharing") or default
             if section in CHOICES:
                 found[CHOICES[section]] = values.get("_name")
     for section, names in COMPARED_OPTIONS.items():
