@@ -75,6 +75,7 @@ def test_the_same_run_is_silent(resume):
     assert not said(output, OTHER_DATA)
 
 
+@pytest.mark.campaign
 def test_as_many_batches_by_more_workers_are_the_same_run(begun, data_bin, tmp_path):
     """And the others of several workers are silent."""
     shutil.copytree(begun, tmp_path / "save")

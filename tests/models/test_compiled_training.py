@@ -54,28 +54,18 @@ def train(run_command, data_bin, save_dir, *options):
     return losses, int(re.search(r"^traced (\d+)$", output, re.MULTILINE)[1])
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize(
     ("options", "graphs"),
     [
         (("--sample-break-mode", "none", "--checkpoint-activations"), 12),
-        pytest.param(("--sample-break-mode", "none"), 12, marks=pytest.mark.campaign),
+        (("--sample-break-mode", "none"), 12),
         # sentences of 5 to 24 tokens, one a block: 53 graphs if each length were one
-        pytest.param(
-            ("--sample-break-mode", "eos", "--disallow-correct"), 20, marks=pytest.mark.campaign
-        ),
-        pytest.param(
-            ("--criterion", "electric", "--two-tower-generator"), 12, marks=pytest.mark.campaign
-        ),
-        pytest.param(
-            ("--sample-break-mode", "none", "--embedding-sharing", "gdes"),
-            12,
-            marks=pytest.mark.campaign,
-        ),
-        pytest.param(  # two steps
-            ("--mlm-updates", 12, "--weight-init", "local", "--disallow-correct"),
-            20,
-            marks=pytest.mark.campaign,
-        ),
+        (("--sample-break-mode", "eos", "--disallow-correct"), 20),
+        (("--criterion", "electric", "--two-tower-generator"), 12),
+        (("--sample-break-mode", "none", "--embedding-sharing", "gdes"), 12),
+        # two steps
+        (("--mlm-updates", 12, "--weight-init", "local", "--disallow-correct"), 20),
     ],
 )
 def test_losses_are_those_of_the_plain_step(run_command, data_bin, tmp_path, options, graphs):

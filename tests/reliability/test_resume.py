@@ -33,10 +33,10 @@ CONFIGURATIONS = {
         *(*SAVE, *FREQUENT, *KEEP, *DROP, *AVERAGE),
         *("--num-workers", 2, "--sentence-pairs"),
     ),
-    "two stages": (*SAVE, "--mlm-updates", 13, "--weight-init", "local"),
     "two workers": (*SAVE, "--batch-size", 4),
 }
 APART = {
+    "two stages": (*SAVE, "--mlm-updates", 13, "--weight-init", "local"),
     "plain": SAVE,
     "epoch ends only": ("--batch-size", 32),
     "update-freq": (*SAVE, *FREQUENT),

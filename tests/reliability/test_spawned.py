@@ -58,6 +58,7 @@ def read_command(pid: int) -> str:
         return file.read()
 
 
+@pytest.mark.campaign
 def test_a_spawned_worker_that_is_killed_is_explained(spawn, tmp_path):
     command = spawn("--max-update", 100_000, "--log-interval", 1, "--no-save")
     wait_for(lambda: '"num_updates": "3"' in command.output or None, LONGEST)

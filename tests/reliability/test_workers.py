@@ -44,9 +44,8 @@ def assert_same_losses(ours: dict, theirs: dict):
         assert losses == pytest.approx(ours[update], rel=1e-5, abs=1e-5), update
 
 
-@pytest.mark.parametrize(
-    ("batch", "freq"), [pytest.param(4, 1, marks=pytest.mark.campaign), (6, 3)]
-)
+@pytest.mark.campaign
+@pytest.mark.parametrize(("batch", "freq"), [(4, 1), (6, 3)])
 def test_losses_are_those_of_one_process(data_bin, tmp_path, batch, freq):
     """6 x 3: an epoch has 21 batches, and its last update two on a worker, one on the other."""
     one, two = tmp_path / "one", tmp_path / "two"

@@ -63,6 +63,7 @@ def test_loading_is_measured_over_all_of_the_data(tmp_path, monkeypatch):
     assert all(row["tokens_per_second"] > 0 for row in rows)
 
 
+@pytest.mark.campaign
 def test_flops_and_bytes_of_our_contender():
     """16 bytes a weight: the weight, its gradient and two means, in float32."""
     dictionary = make_dictionary(100)

@@ -129,6 +129,7 @@ def test_what_is_done_is_not_redone_and_predicts_the_same(folder, finetune, sett
     assert predict(predictor, "valid") == read_predictions(run_dir / "dev/RTE.tsv")
 
 
+@pytest.mark.campaign
 def test_an_interrupted_run_goes_on_as_if_nothing_had_been(folder, finetune):
     finetune("RTE")
     task_bin, part, whole = folder / "out/RTE/bin", folder / "part", folder / "out/RTE/seed-1"

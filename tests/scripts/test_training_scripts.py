@@ -50,6 +50,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.campaign
 def test_pretrain_finetune_and_compare(folder):
     tiny = {"SIZE": "tiny"}
     run_script("pretrain.sh", folder / "bin", folder / "electra", *SHORT, **tiny)

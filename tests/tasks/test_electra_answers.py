@@ -123,6 +123,7 @@ def test_validation_s_loss_is_that_of_the_loaded_model(trained, squad_bin):
     assert during["valid_start_loss"] == pytest.approx(sum(losses) / len(losses), abs=1e-3)
 
 
+@pytest.mark.campaign
 def test_a_resumed_run_ends_with_the_same_weights(trained, train, tmp_path):
     """Stopped after 75 of 150 updates; dropout is on."""
     train(tmp_path, "--save-interval-updates", 75)
