@@ -14,12 +14,13 @@ from torch import Tensor
 from fairseq_electra.checkpoints.fitting import fingerprint
 from fairseq_electra.conversion.checkpoint_file import SIZES
 from fairseq_electra.conversion.key_map import GENERATOR, show_shape
-from fairseq_electra.models.electra import ElectraModel, Generator, build_encoder
+from fairseq_electra.models.electra import ElectraModel
 from fairseq_electra.models.electra_config import (
     ElectraConfig,
     discriminator_encoder_size,
     generator_encoder_size,
 )
+from fairseq_electra.models.generators import Generator, build_encoder
 from fairseq_electra.modules.encoder import EncoderSize
 from fairseq_electra.modules.heads import DiscriminatorHead
 from fairseq_electra.modules.shared_embeddings import add_deltas

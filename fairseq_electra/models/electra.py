@@ -8,7 +8,7 @@ the model is the discriminator's encoder with classification heads, and no gener
 import logging
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, Type, Union
+from typing import Callable, Dict, NamedTuple, Optional, Tuple
 
 import torch
 from fairseq.models import BaseFairseqModel, register_model, register_model_architecture
@@ -22,10 +22,9 @@ from fairseq_electra.models.electra_config import (
     choose_sharing,
     discriminator_encoder_size,
     fill_defaults,
-    generator_encoder_size,
-    own_table_width,
     read_run_option,
 )
+from fairseq_electra.models.generators import build_encoder, build_generator
 from fairseq_electra.modules.compiling import compile_step, keep_gradients
 from fairseq_electra.modules.corruption import (
     corrupt_tokens,
@@ -36,9 +35,7 @@ from fairseq_electra.modules.corruption import (
 )
 from fairseq_electra.modules.encoder import (
     Embeddings,
-    Encoder,
     EncoderLayer,
-    EncoderSize,
     gather_positions,
     scale_to_fan_in,
 )
@@ -47,9 +44,6 @@ from fairseq_electra.modules.local_start import start_local
 from fairseq_electra.modules.shared_embeddings import DisentangledEmbeddings
 from fairseq_electra.modules.token_types import mark_second_sentence
 from fairseq_electra.modules.two_towers import (
-    LeftToRight,
-    RightToLeft,
-    TwoTowerGenerator,
     gather_log_q,
 )
 from fairseq_electra.optim.layerwise import mark_depths
@@ -96,73 +90,6 @@ def reach(x: Tensor, unused: nn.Module) -> Tensor:
     DistributedDataParallel waits for a gradient of every parameter.
     """
     return x + 0.0 * sum(param.sum() for param in unused.parameters())
-
-
-class Generator(nn.Module):
-    """The small masked language model; borrows its embeddings under `--embedding-sharing all`.
-
-    Frozen (`--freeze-generator`) it is the same function throughout: nothing of it is trained, it
-    has embeddings of its own, as shared ones would move with the discriminator, and no dropout.
-    """
-
-    def __init__(self, cfg: ElectraConfig, num_tokens: int):
-        super().__init__()
-        size = generator_encoder_size(cfg)
-        own_width = own_table_width(cfg)
-        embedding_size = cfg.embedding_size if own_width is None else own_width
-        self.embeddings = None
-        if own_width is not None:
-            self.embeddings = Embeddings(num_tokens, embedding_size, cfg.max_positions)
-        self.encoder = build_encoder(cfg, size, embedding_size)
-        self.head = GeneratorHead(size.hidden, embedding_size, num_tokens)
-        self.is_frozen = bool(cfg.freeze_generator)
-        if self.is_frozen:
-            self.requires_grad_(False)  # no optimizer gets them, and no graph is made of them
-
-    def train(self, mode: bool = True) -> "Generator":
-        """As of any module, but a frozen one stays in evaluation mode."""
-        return super().train(mode and not self.is_frozen)
-
-    @property
-    def encoders(self) -> List[Encoder]:
-        return [self.encoder]
-
-    def forward(
-        self, tokens, token_types, padding_mask, picked, shared: Embeddings, places=None
-    ) -> Tensor:
-        """Masked tokens (B, T) -> vocabulary logits at the picked positions (B, K, V)."""
-        embeddings = shared if self.embeddings is None else self.embeddings
-        features = self.encoder(embeddings(tokens, token_types), padding_mask, places=places)
-        return self.head(gather_positions(features, picked), embeddings.embed_tokens.weight)
-
-
-def build_generator(cfg: ElectraConfig, num_tokens: int) -> Union[Generator, TwoTowerGenerator]:
-    """The generator that the options ask for."""
-    if not cfg.two_tower_generator:
-        return Generator(cfg, num_tokens)
-    size = generator_encoder_size(cfg)
-    own, embedding_size = None, cfg.embedding_size
-    if choose_sharing(cfg) == "none":
-        embedding_size = size.hidden
-        own = Embeddings(num_tokens, embedding_size, cfg.max_positions)
-    towers = [build_encoder(cfg, size, embedding_size, kind) for kind in (LeftToRight, RightToLeft)]
-    return TwoTowerGenerator(
-        *towers, GeneratorHead(2 * size.hidden, embedding_size, num_tokens), own
-    )
-
-
-def build_encoder(
-    cfg: ElectraConfig, size: EncoderSize, embedding_size: int, kind: Type[Encoder] = Encoder
-) -> Encoder:
-    """An encoder of the given size with the options that all networks have in common."""
-    return kind(
-        size,
-        embedding_size,
-        cfg.dropout,
-        cfg.attention_dropout,
-        str(cfg.attention),
-        cfg.checkpoint_activations,
-    )
 
 
 @register_model("electra", dataclass=ElectraConfig)

@@ -16,13 +16,14 @@ from fairseq.models.transformer import TransformerDecoder, TransformerEncoder
 from torch import Tensor, nn
 
 from fairseq_electra.checkpoints.fitting import fingerprint, fit_encoder_decoder
-from fairseq_electra.models.electra import build_encoder, register_size
+from fairseq_electra.models.electra import register_size
 from fairseq_electra.models.electra_config import (
     EncoderConfig,
     check_encoder,
     check_numbers,
     discriminator_encoder_size,
 )
+from fairseq_electra.models.generators import build_encoder
 from fairseq_electra.modules.encoder import Embeddings, scale_to_fan_in
 from fairseq_electra.modules.local_start import start_local
 from fairseq_electra.recipes import SIZES
