@@ -179,7 +179,7 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
         "(default: all that the model has)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the numbers")
-    parser.add_argument("--batch-size", type=int, default=32, help="default: %(default)s")
+    parser.add_argument("--batch-size", type=int, default=256, help="default: %(default)s")
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU if there is one)")
     parser.add_argument(
         "--precision", default="float32", help="float32 or bf16 (default: %(default)s)"
