@@ -146,7 +146,7 @@ def test_ours_to_hugging_face_and_back(build_model, tmp_path, options, dtype):
     assert tokenizer("w3  w39 w40")["input_ids"] == [0, *expected, 2]
 
 
-@pytest.mark.parametrize("width", [1.0, 0.5])
+@pytest.mark.parametrize("width", [pytest.param(1.0, marks=pytest.mark.campaign), 0.5])
 def test_gradient_disentangled_tables_there_and_back(build_model, tmp_path, capsys, width):
     """There the discriminator has the sum; back here the generator has tables of its own, and
     training with `gdes` goes on with their difference. The numbers are the same throughout."""

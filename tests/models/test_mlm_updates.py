@@ -169,6 +169,7 @@ def test_a_run_that_is_resumed_around_the_switch_is_the_same(
             assert torch.equal(torch.as_tensor(tensor), torch.as_tensor(states[1][number][name]))
 
 
+@pytest.mark.campaign
 def test_two_workers_train_as_one_that_accumulates(data_bin, tmp_path):
     options = (*STAGES, "--max-update", 6, "--batch-size", 4)
     finish(launch(data_bin, tmp_path / "one", (*options, "--update-freq", 2)))

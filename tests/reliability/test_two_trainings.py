@@ -28,7 +28,7 @@ def stop(commands):
         command.wait(LONGEST)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.campaign)])
 def test_the_second_is_refused_and_names_the_first(data_bin, tmp_path, workers):
     """Every worker of it; the first goes on."""
     first = launch(data_bin, tmp_path, (*ENDLESS, "--batch-size", 4), workers)

@@ -188,7 +188,8 @@ SCONTROL = """#!/bin/sh
 """
 
 
-@pytest.mark.parametrize("nodes", [1, pytest.param(2, marks=pytest.mark.campaign)])
+@pytest.mark.campaign
+@pytest.mark.parametrize("nodes", [1, 2])
 def test_tasks_of_srun_train_together(data_bin, tmp_path, nodes):
     """As Slurm would start two tasks, on one node and on two; scontrol is a stand-in."""
     (tmp_path / "scontrol").write_text(SCONTROL)

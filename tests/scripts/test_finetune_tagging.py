@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("model", ["electra", "roberta"])
+@pytest.mark.parametrize("model", ["electra", pytest.param("roberta", marks=pytest.mark.campaign)])
 def test_finetune_resume_and_predict(folder, tmp_path, model):
     """Two epochs of two updates; four epochs of the same folder go on from there."""
     arguments = (folder / "tags", tmp_path / "save", "none", "--max-positions", 64)

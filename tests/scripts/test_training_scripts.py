@@ -103,6 +103,7 @@ def count_cost(*options):
     return int(run(*command, *options).output)
 
 
+@pytest.mark.campaign
 def test_fine_tuning_learns_from_scratch(folder):
     done = run_script(
         *("finetune.sh", folder / "task-bin", folder / "scratch", "none", "--no-save"),
