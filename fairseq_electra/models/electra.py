@@ -164,7 +164,7 @@ class ElectraModel(BaseFairseqModel):
     def build_model(cls, cfg: ElectraConfig, task) -> "ElectraModel":
         """Build for fairseq; only a task that says so (`trains_generator`) gets the generator."""
         check_labels(task)
-        check_config(cfg)
+        check_config(fill_defaults(cfg))
         if cfg.untie_embeddings:
             warn_once(logger, "--untie-embeddings is called --embedding-sharing none now")
         pretrain = getattr(task, "trains_generator", False)

@@ -11,7 +11,7 @@ from fairseq.models import register_model
 from torch import Tensor
 
 from fairseq_electra.models.electra import ElectraModel, register_size
-from fairseq_electra.models.electra_config import ElectraConfig, check_config
+from fairseq_electra.models.electra_config import ElectraConfig, check_config, fill_defaults
 from fairseq_electra.recipes import SIZES
 
 
@@ -28,7 +28,7 @@ class ElectraMaskedLM(ElectraModel):
 
     @classmethod
     def build_model(cls, cfg: ElectraConfig, task) -> "ElectraMaskedLM":
-        check_config(cfg)
+        check_config(fill_defaults(cfg))
         return cls(cfg, task.source_dictionary)
 
     def forward(

@@ -7,6 +7,7 @@ import torch
 
 from fairseq_electra import hub
 from fairseq_electra.models.electra import ElectraModel
+from fairseq_electra.models.electra_config import ENCODER_NUMBERS
 from fairseq_electra.models.electra_mlm import ElectraMaskedLM
 
 
@@ -126,3 +127,16 @@ def test_the_packaged_model_finds_the_word_that_does_not_belong():
     assert model.dictionary[tokens[logits.argmax()]] == "\u2581quickly"
     assert logits.gt(0).sum() == 1
     assert model.max_tokens == 64 and model.model.generator is not None
+
+
+def test_a_checkpoint_older_than_most_options_is_loaded(checkpoint, electra, tmp_path):
+    """As fairseq-train wrote it, with a size for --arch: fairseq fills in nothing there."""
+    shutil.copytree(checkpoint.parent, tmp_path, dirs_exist_ok=True)
+    state = torch.load(checkpoint, weights_only=False)
+    options = state["cfg"]["model"]
+    old = (*ENCODER_NUMBERS, "generator_size", "dropout", "attention_dropout")
+    state["cfg"]["model"] = {name: options[name] for name in old} | {"_name": "electra_tiny"}
+    torch.save(state, tmp_path / "checkpoint.pt")
+    loaded = hub.load(tmp_path)
+    text = "the cat sees it."
+    assert loaded.score(text, "combined") == electra.score(text, "combined")
