@@ -4,6 +4,7 @@ import inspect
 from pathlib import Path
 
 import pytest
+import torch
 from fairseq.data import Dictionary
 from fairseq.data.iterators import EpochBatchIterator
 
@@ -39,3 +40,15 @@ def make_dictionary(num_words: int = 40) -> Dictionary:
         dictionary.add_symbol(f"w{word}")
     dictionary.add_symbol("<mask>")
     return dictionary
+
+
+def make_batch() -> dict:
+    """A batch of two sentences, the second padded, as a model of both networks takes it."""
+    return {
+        "src_tokens": torch.tensor([[0, 5, 6, 7, 8, 2], [0, 9, 10, 2, 1, 1]]),
+        "picked": torch.tensor([[1, 4], [2, 0]]),
+        "picked_weights": torch.tensor([[1.0, 1.0], [1.0, 0.0]]),
+        "becomes_mask": torch.tensor([[True, False], [True, False]]),
+        "uniform": torch.full((2, 2), 0.7, dtype=torch.float64),
+        "has_padding": True,
+    }

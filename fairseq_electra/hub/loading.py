@@ -45,7 +45,7 @@ def load_scorer(
     if not isinstance(model, (RobertaModel, ElectraMaskedLM)):
         return make_electra(model, task, folder, checkpoint, device, precision)
     move(model, device)
-    return MaskedLM(model, task, find_tokenizer(folder), checkpoint)
+    return MaskedLM(model, task, find_tokenizer(folder), checkpoint, precision=precision)
 
 
 def build_model(

@@ -310,9 +310,7 @@ class ElectraModel(BaseFairseqModel):
         if sampled_tokens is None:
             sampled_tokens = self.sample(gen_logits, gen_targets, uniform, temperature)
         corrupted = corrupt_tokens(src_tokens, picked, picked_weights, sampled_tokens)
-        features = self.encoder(
-            self.embeddings(corrupted, token_types), padding_mask, places=places
-        )
+        features = self.read(corrupted, padding_mask, places, token_types)
         if self.mlm_head is not None:
             features = reach(features, self.mlm_head)
         return ElectraOutput(
@@ -344,7 +342,7 @@ class ElectraModel(BaseFairseqModel):
         masked, gen_logits = self.generate(
             src_tokens, picked, becomes_mask, padding_mask, places, token_types
         )
-        features = self.encoder(self.embeddings(masked, token_types), padding_mask, places=places)
+        features = self.read(masked, padding_mask, places, token_types)
         features = reach(features, self.discriminator_head)
         return ElectraOutput(
             gen_logits=gen_logits,
@@ -379,9 +377,7 @@ class ElectraModel(BaseFairseqModel):
         if sampled_tokens is None:
             sampled_tokens = sample_tokens(gather_positions(gen_logits.detach(), picked), uniform)
         corrupted = corrupt_tokens(src_tokens, picked, picked_weights, sampled_tokens)
-        features = self.encoder(
-            self.embeddings(corrupted, token_types), padding_mask, places=places
-        )
+        features = self.read(corrupted, padding_mask, places, token_types)
         return ElectraOutput(
             gen_logits=gen_logits,
             gen_targets=src_tokens,
@@ -418,6 +414,10 @@ class ElectraModel(BaseFairseqModel):
             if module is not None:
                 gen_logits = reach(gen_logits, module)
         return ElectraOutput(gen_logits, src_tokens.gather(1, picked), masked)
+
+    def read(self, tokens, padding_mask, places, token_types) -> Tensor:
+        """The discriminator's features (B, T, C) of tokens (B, T)."""
+        return self.encoder(self.embeddings(tokens, token_types), padding_mask, places=places)
 
     def generate(
         self, src_tokens, picked, becomes_mask, padding_mask, places, token_types

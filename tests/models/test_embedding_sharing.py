@@ -14,21 +14,10 @@ from fairseq_electra.modules.shared_embeddings import TABLES, add_deltas
 from fairseq_electra.optim.layerwise import LayerwiseConfig, depth_of, make_groups
 from fairseq_electra.runs.measure_runs import count_flops_per_token
 from fairseq_electra.runs.read_logs import read_log
-from tiny import TINY, make_dictionary
+from tiny import TINY, make_batch, make_dictionary
 
 WORDS = "embeddings.embed_tokens.weight"
-
-
-def make_batch():
-    return {
-        "src_tokens": torch.tensor([[0, 5, 6, 7, 8, 2], [0, 9, 10, 2, 1, 1]]),
-        "picked": torch.tensor([[1, 4], [2, 0]]),
-        "picked_weights": torch.tensor([[1.0, 1.0], [1.0, 0.0]]),
-        "becomes_mask": torch.tensor([[True, False], [True, False]]),
-        "uniform": torch.full((2, 2), 0.7, dtype=torch.float64),
-        "has_padding": True,
-        "token_types": torch.tensor([[0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 0, 0]]),
-    }
+TOKEN_TYPES = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 0, 0]])
 
 
 def make_gdes(build_model, **options):
@@ -54,7 +43,7 @@ def test_gdes_begins_with_the_numbers_of_all(build_model, num_updates, options):
         model = build_model(embedding_sharing=sharing, **options)
         draws.append(torch.rand(3))  # what comes after the model is drawn as it was
         model.set_num_updates(num_updates)
-        outputs.append(model(**make_batch()))
+        outputs.append(model(**{**make_batch(), "token_types": TOKEN_TYPES}))
         states.append(whole_tables(model))
     assert torch.equal(*draws)
     for name, tensor in outputs[0]._asdict().items():
@@ -76,23 +65,23 @@ def test_each_loss_moves_its_own_network(build_model, num_updates, logits):
     model = make_gdes(build_model, mlm_updates=1)
     torch.nn.init.normal_(model.discriminator_head.out_proj.weight)  # of zeros with --mlm-updates
     model.set_num_updates(num_updates)
-    getattr(model(**make_batch()), logits).square().sum().backward()
+    getattr(model(**{**make_batch(), "token_types": TOKEN_TYPES}), logits).square().sum().backward()
     mine = {name for name, _ in model.named_parameters() if name.startswith("embeddings.")}
     assert len(mine) == 5
     assert mine <= moved(model)
     assert not any(name.startswith("generator.") for name in moved(model))
     model.zero_grad()
-    model(**make_batch()).gen_logits.square().sum().backward()
+    model(**{**make_batch(), "token_types": TOKEN_TYPES}).gen_logits.square().sum().backward()
     assert {f"generator.embeddings.{name}.weight" for name in TABLES} <= moved(model)
     assert all(name.startswith("generator.") for name in moved(model))
 
 
 def test_two_towers_own_the_tables_too(build_model):
     model = make_gdes(build_model, two_tower_generator=True)
-    model(**make_batch()).disc_logits.square().sum().backward()
+    model(**{**make_batch(), "token_types": TOKEN_TYPES}).disc_logits.square().sum().backward()
     assert not any(name.startswith("generator.") for name in moved(model))
     model.zero_grad()
-    model(**make_batch()).gen_logits.square().sum().backward()
+    model(**{**make_batch(), "token_types": TOKEN_TYPES}).gen_logits.square().sum().backward()
     assert "generator.embeddings.embed_tokens.weight" in moved(model)
     assert all(name.startswith("generator.") for name in moved(model))
 
@@ -110,7 +99,7 @@ def test_every_parameter_has_a_gradient(build_model, num_updates):
 
 def test_the_generator_moves_the_discriminator_along(build_model):
     model = make_gdes(build_model).eval()
-    tokens = make_batch()["src_tokens"]
+    tokens = {**make_batch(), "token_types": TOKEN_TYPES}["src_tokens"]
     before = model.embeddings(tokens)
     with torch.no_grad():
         model.generator.embeddings.embed_tokens.weight += torch.randn(45, 16)
@@ -153,7 +142,7 @@ def test_averaged_weights_are_averaged_tables(build_model, ema_fp32):
 
 def test_fine_tuning_takes_the_sum(build_model):
     pretrained = make_gdes(build_model).eval()
-    tokens = make_batch()["src_tokens"]
+    tokens = {**make_batch(), "token_types": TOKEN_TYPES}["src_tokens"]
     tuned = build_model(pretrain=False, seed=2, embedding_sharing="gdes").eval()
     assert "embeddings.embed_tokens.weight" in tuned.state_dict()
     tuned.load_state_dict(pretrained.state_dict())
@@ -175,7 +164,7 @@ def test_gdes_goes_on_from_other_sharings(build_model, sharing):
     model = build_model(embedding_sharing=sharing, seed=2).eval()
     other = build_model(embedding_sharing="gdes").eval()
     other.load_state_dict(model.state_dict())
-    batch = make_batch()
+    batch = {**make_batch(), "token_types": TOKEN_TYPES}
     for name, tensor in model(**batch)._asdict().items():
         if tensor is not None:
             torch.testing.assert_close(getattr(other(**batch), name), tensor)

@@ -12,22 +12,11 @@ from fairseq.logging import metrics
 from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterionConfig
 from fairseq_electra.modules.heads import USUAL_LOG_ODDS
 from fairseq_electra.optim.layerwise import LayerwiseConfig, depth_of, make_groups
-from tiny import TINY_OPTIONS, USER_DIR, make_dictionary
+from tiny import TINY_OPTIONS, USER_DIR, make_batch, make_dictionary
 from tiny_runs import finish, launch
 
 SWITCH = 3
 STAGES = ("--mlm-updates", SWITCH, "--weight-init", "local")
-
-
-def make_batch():
-    return {
-        "src_tokens": torch.tensor([[0, 5, 6, 7, 8, 2], [0, 9, 10, 2, 1, 1]]),
-        "picked": torch.tensor([[1, 4], [2, 0]]),
-        "picked_weights": torch.tensor([[1.0, 1.0], [1.0, 0.0]]),
-        "becomes_mask": torch.tensor([[True, False], [True, False]]),
-        "uniform": torch.full((2, 2), 0.7, dtype=torch.float64),
-        "has_padding": True,
-    }
 
 
 def step(model, num_updates, **weights):

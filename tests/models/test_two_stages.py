@@ -15,7 +15,7 @@ from fairseq_electra.models.electra_config import ElectraConfig, check_config
 from fairseq_electra.models.electra_mlm import ElectraMaskedLM
 from fairseq_electra.models.generator_from import begin_with, take_generator
 from fairseq_electra.modules.corruption import lower_temperature, sample_tokens
-from tiny import TINY, make_dictionary
+from tiny import TINY, make_batch, make_dictionary
 
 SAME_SIZE = {
     "generator_size": 1.0,
@@ -23,17 +23,6 @@ SAME_SIZE = {
     "generator_attention_heads": TINY["encoder_attention_heads"],
 }
 BY_ARCH = {"generator_size": ElectraConfig.generator_size}  # as if it was not given
-
-
-def make_batch():
-    return {
-        "src_tokens": torch.tensor([[0, 5, 6, 7, 8, 2], [0, 9, 10, 2, 1, 1]]),
-        "picked": torch.tensor([[1, 4], [2, 0]]),
-        "picked_weights": torch.tensor([[1.0, 1.0], [1.0, 0.0]]),
-        "becomes_mask": torch.tensor([[True, False], [True, False]]),
-        "uniform": torch.full((2, 2), 0.7, dtype=torch.float64),
-        "has_padding": True,
-    }
 
 
 def compute_loss(model, **weights):

@@ -20,7 +20,7 @@ import torch
 
 from tiny_runs import LONGEST, finish, launch
 
-KILLS = int(os.environ.get("KILLS", "0"))  # of each run; 0: one by default, two in the campaign
+KILLS = int(os.environ.get("KILLS", "0"))  # of each run, in place of one, and two in the campaign
 SEED = int(os.environ.get("KILL_SEED", "1"))
 CLOCKS = {"wps", "ups", "wall", "train_wall"}  # with or without train_ and valid_ before them
 SAVE = ("--save-interval-updates", 3)
@@ -168,14 +168,18 @@ def has_ended(command) -> bool:
 
 
 @pytest.mark.parametrize(
-    "name", [*CONFIGURATIONS, *(pytest.param(name, marks=pytest.mark.campaign) for name in APART)]
+    ("name", "usual"),
+    [
+        *((name, 1) for name in CONFIGURATIONS),
+        *(pytest.param(name, 2, marks=pytest.mark.campaign) for name in (*CONFIGURATIONS, *APART)),
+    ],
 )
-def test_a_killed_run_ends_as_if_it_never_was(data_bin, tmp_path, name):
+def test_a_killed_run_ends_as_if_it_never_was(data_bin, tmp_path, name, usual):
     options = {**CONFIGURATIONS, **APART}[name]
     workers = 2 if name == "two workers" else 1
     whole = read_numbers(finish(launch(data_bin, tmp_path / "whole", options, workers)), {})
     chance, kills, passes, started = random.Random(f"{name} {SEED}"), 0, 0, []
-    wanted = KILLS or (1 if name in CONFIGURATIONS else 2)
+    wanted = KILLS or usual
     while kills < wanted:
         save_dir, logged, ended, before = tmp_path / str(passes), {}, False, kills
         while not ended:
