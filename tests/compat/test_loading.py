@@ -64,6 +64,7 @@ def run_loading_ahead(load_plugin):
     return done.returncode
 
 
+@pytest.mark.campaign
 def test_a_run_that_stops_inside_an_epoch_ends_well():
     assert run_loading_ahead("import fairseq_electra") == 0
 

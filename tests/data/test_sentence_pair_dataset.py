@@ -180,7 +180,7 @@ def lengths_of(documents):
     return [length for document in documents for length in [*document, 0]]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(DOCUMENTS.filter(any), st.integers(5, 60), st.integers(0, 1000))
 def test_agrees_with_the_rules_applied_to_tokens(documents, max_tokens, seed):
     pairs = make_pairs(lengths_of(documents), max_tokens, seed)
@@ -188,7 +188,7 @@ def test_agrees_with_the_rules_applied_to_tokens(documents, max_tokens, seed):
     assert read_items(pairs) == reference_items(lines, max_tokens, uniform_draws(seed))
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(DOCUMENTS.filter(any), st.integers(5, 60), st.integers(0, 1000))
 def test_items_are_well_formed(documents, max_tokens, seed):
     pairs = make_pairs(lengths_of(documents), max_tokens, seed)

@@ -65,7 +65,13 @@ def test_the_command_line_wins_over_the_arch():
     assert (cfg.encoder_layers, cfg.generator_size, cfg.encoder_embed_dim) == (3, 0.5, 256)
 
 
-@pytest.mark.parametrize("arch", ["electra_tiny", "electra_small", "electra_base", "electra_large"])
+@pytest.mark.parametrize(
+    "arch",
+    [
+        *("electra_tiny", "electra_small", "electra_base"),
+        pytest.param("electra_large", marks=pytest.mark.campaign),
+    ],
+)
 def test_every_arch_builds_and_steps(arch):
     cfg = config_of(arch, max_positions=16, encoder_layers=2)  # a large one has 24 alike
     model = ElectraModel(cfg, make_dictionary(), pretrain=True)

@@ -18,7 +18,7 @@ from commands import start
 from damage import damage_file, estrange
 from tiny import USER_DIR
 
-CASES = int(os.environ.get("CASES", 4))
+CASES = int(os.environ.get("CASES", 3))
 LIMIT = 120  # seconds for a training of two updates
 
 

@@ -19,7 +19,7 @@ from damage import damage_file
 from fairseq_electra.data.data_files import check_data
 from tiny import TINY_OPTIONS, USER_DIR
 
-CASES = int(os.environ.get("CASES", 4))
+CASES = int(os.environ.get("CASES", 3))
 LOADS = int(os.environ.get("LOADS", 300))
 LIMIT = 120  # seconds for a training of one update
 FILES = ("train.bin", "train.idx", "valid.bin", "valid.idx", "dict.txt")

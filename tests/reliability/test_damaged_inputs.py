@@ -28,7 +28,7 @@ from tagging_bin import make_sentences, make_tag_bin, make_tokenizer
 from tf_checkpoint import make_variables, write
 from tiny import TINY_OPTIONS, USER_DIR
 
-CASES = int(os.environ.get("CASES", 6))
+CASES = int(os.environ.get("CASES", 4))
 
 
 class Inputs(NamedTuple):

@@ -82,7 +82,7 @@ def test_a_run_goes_on_with_another_number_of_workers(data_bin, tmp_path, alone,
     ("number", "victim"),
     [
         (signal.SIGKILL, 0),
-        (signal.SIGTERM, 1),
+        pytest.param(signal.SIGTERM, 1, marks=pytest.mark.campaign),
         pytest.param(signal.SIGKILL, 1, marks=pytest.mark.campaign),
         pytest.param(signal.SIGTERM, 0, marks=pytest.mark.campaign),
     ],

@@ -20,7 +20,7 @@ from fairseq_electra.criterions.electra import ElectraCriterionConfig, check_wei
 from fairseq_electra.models.electra_config import ElectraConfig, check_config
 from tiny import TINY, TINY_OPTIONS, USER_DIR
 
-VALUES = int(os.environ.get("VALUES", 4))
+VALUES = int(os.environ.get("VALUES", 3))
 LIMIT = 120  # seconds for a training of three updates
 STRANGE = ("-1", "0", "nan", "inf", "1e30", "-0.5", "9" * 20, "", "abc")
 OPTIONS = (

@@ -31,9 +31,8 @@ AVERAGE = ("--store-ema", "--ema-decay", 0.9)
 CONFIGURATIONS = {
     "joined": (
         *(*SAVE, *FREQUENT, *KEEP, *DROP, *AVERAGE),
-        *("--num-workers", 2, "--sentence-pairs"),
+        *("--num-workers", 2, "--sentence-pairs", "--mlm-updates", 13, "--weight-init", "local"),
     ),
-    "two stages": (*SAVE, "--mlm-updates", 13, "--weight-init", "local"),
     "two workers": (*SAVE, "--batch-size", 4),
     "full disk": SAVE,
 }
@@ -46,6 +45,7 @@ APART = {
     "sentence pairs": (*SAVE, "--sentence-pairs"),
     "dropout": (*SAVE, *DROP),
     "averaged weights": (*SAVE, *AVERAGE),
+    "two stages": (*SAVE, "--mlm-updates", 13, "--weight-init", "local"),
     "out of memory": SAVE,
 }
 STARVE = "no more memory"  # an end by a failing allocation, at whatever place
@@ -175,7 +175,7 @@ def has_ended(command) -> bool:
     ],
 )
 def test_a_killed_run_ends_as_if_it_never_was(data_bin, tmp_path, name, usual):
-    options = {**CONFIGURATIONS, **APART}[name]
+    options = (*{**CONFIGURATIONS, **APART}[name], "--max-update", 20)  # an epoch has 16
     workers = 2 if name == "two workers" else 1
     whole = read_numbers(finish(launch(data_bin, tmp_path / "whole", options, workers)), {})
     chance, kills, passes, started = random.Random(f"{name} {SEED}"), 0, 0, []

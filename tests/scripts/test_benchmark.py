@@ -80,7 +80,8 @@ def test_flops_and_bytes_of_our_contender():
     assert row["flops_per_second"] == pytest.approx(64 * contender.flops_per_token)
 
 
-@pytest.mark.parametrize("half", [pytest.param("bf16", marks=pytest.mark.campaign), "fp16"])
+@pytest.mark.campaign
+@pytest.mark.parametrize("half", ["bf16", "fp16"])
 def test_contenders_in_half_precision(half):
     """As fairseq's --bf16 and --fp16: 2 bytes a weight and its gradient, 16 in the optimizer."""
     dictionary = make_dictionary(100)
