@@ -1,4 +1,4 @@
-"""What README and CONTRIBUTING name is there: scripts, files, links, options."""
+"""What README, CONTRIBUTING and docs/ name is there: scripts, files, links, anchors, options."""
 
 import ast
 import re
@@ -12,16 +12,7 @@ from tiny import ROOT
 DOCUMENTS = (
     "README.md",
     "CONTRIBUTING.md",
-    "docs/answers.md",
-    "docs/conversion.md",
-    "docs/distributed.md",
-    "docs/evidence.md",
-    "docs/finetuning_sentences.md",
-    "docs/objectives.md",
-    "docs/performance.md",
-    "docs/reliability.md",
-    "docs/small-runs.md",
-    "docs/tagging.md",
+    *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
 )
 
 
@@ -33,8 +24,7 @@ def read(name):
 def test_files_and_links_exist(name):
     text = read(name)
     named = re.findall(r"(?:\./)?((?:scripts|tests|fairseq_electra)/[\w./-]*\w)", text)
-    linked = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
-    assert named
+    linked = [link for link in re.findall(r"\]\(([^)#]+)[)#]", text) if "://" not in link]
     for path in {
         *(ROOT / path for path in named),
         *((ROOT / name).parent / path for path in linked),
@@ -52,23 +42,27 @@ def test_files_that_a_room_names_exist(room):
         assert (room.parent / name).is_file() or (ROOT / name).is_file(), name
 
 
-def test_anchors_exist():
-    headings = {
+def list_anchors(path):
+    return {
         re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-")
-        for line in read("README.md").splitlines()
+        for line in path.read_text(encoding="utf-8").splitlines()
         if line.startswith("#")
     }
-    for anchor in re.findall(r"\]\(#([\w-]+)\)", read("README.md")):
-        assert anchor in headings
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_anchors_exist(name):
+    for page, anchor in re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", read(name)):
+        path = (ROOT / name).parent / page if page else ROOT / name
+        assert anchor in list_anchors(path), (page, anchor)
 
 
 @pytest.mark.parametrize("optimizer", ["electra_adam", "electra_lamb"])
 def test_options_of_the_table_are_options(optimizer):
-    """Every option between the heading Options and the next, with its documented default."""
-    section = read("README.md").split("## Options")[1].split("\n## ")[0]
-    documented = set(re.findall(r"--([a-z][a-z0-9-]+)", section)) - {
-        *("task", "arch", "optimizer", "lr-scheduler", "fp16", "amp", "fp16-no-flatten-grads")
-    }
+    """Every option of the page's tables, with its documented default."""
+    page = read("docs/options.md").split("\n## Deviations")[0]
+    section = "\n".join(line for line in page.splitlines() if line.startswith("|"))
+    documented = set(re.findall(r"--([a-z][a-z0-9-]+)", section)) - {*("optimizer", "lr-scheduler")}
     args = options.parse_args_and_arch(
         options.get_training_parser(),
         [
