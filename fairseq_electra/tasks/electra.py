@@ -36,8 +36,8 @@ COLLAPSED = (
     "the discriminator's features have collapsed: their mean is most of their squared norm "
     f"(feature_mean above {COLLAPSED_MEAN}), and less each token's mean logit the AUC is near a "
     f"guess (disc_auc_context below {BLIND_AUC}). Such a run may learn nothing more. What prevents "
-    "it in short trainings of small models: --weight-init local, --mlm-updates for the first "
-    "third, --adam-bias-correction, a lower --lr (docs/small-runs.md)"
+    "it in short trainings of small models: --weight-init local, --adam-bias-correction, a lower "
+    "--lr, and without --criterion electric --mlm-updates for the first third (docs/small-runs.md)"
 )
 PREPARE = "make it with fairseq-electra prepare-data or fairseq-preprocess --only-source"
 
