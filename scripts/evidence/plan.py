@@ -1,17 +1,46 @@
-"""The runs of reproduce.sh: two models at each budget, ablations at the smallest, equal FLOPs.
+"""The runs of reproduce.sh: each arm at each budget, ablations at the smallest, equal FLOPs.
 
-In: the size, its settings, the data, budgets as percents of the paper's training. Out: Runs.
+In: the size, its settings, the data, budgets as percents of the recipe's training. Out: Runs.
 """
 
 from pathlib import Path
 from typing import List, NamedTuple, Sequence
 
-from fairseq_electra.recipes import SIZES, Recipe
+from fairseq_electra.recipes import SIZES, Recipe, choose_mlm_updates, find_recipe
 from fairseq_electra.runs.count_flops import match_updates
 from fairseq_electra.runs.flops import count_run, parse_args
 
 SCRIPTS = Path(__file__).resolve().parents[1]
-MODELS = {"electra": "ELECTRA", "roberta": "RoBERTa"}
+
+
+class Arm(NamedTuple):
+    """A model of the comparison, and how it is pre-trained.
+
+    Attributes:
+        model: as `fairseq-electra recipe --model` names it.
+        is_plain: by the paper's plain settings, where the size has others.
+        options: of fairseq-train.
+    """
+
+    name: str
+    title: str
+    model: str
+    script: str
+    is_plain: bool = False
+    options: Sequence[str] = ()
+
+
+ELECTRA = Arm("electra", "ELECTRA", "electra", "pretrain.sh")
+ROBERTA = Arm("roberta", "RoBERTa", "roberta", "pretrain_roberta.sh")
+# tiny's ELECTRA has a start of its own, so there are also ELECTRA without and RoBERTa with it
+ARMS = {
+    "tiny": (
+        ELECTRA,
+        ELECTRA._replace(name="electra-paper", title="ELECTRA, paper's settings", is_plain=True),
+        Arm("mlm", "RoBERTa, ELECTRA's start", "electra_mlm", "pretrain_mlm.sh"),
+        ROBERTA._replace(is_plain=True, options=("--lr", "1e-3")),
+    )
+}
 WARMUP_SHARE = (
     10  # a short run warms up for a tenth of its updates: the paper's 10 000 are too many
 )
@@ -41,50 +70,110 @@ class Run(NamedTuple):
     """One pre-training with a schedule of its own."""
 
     name: str  # of its folders, such as electra-6.25
-    model: str  # electra or roberta
+    model: str  # electra, electra_mlm or roberta
     title: str  # in the report
-    budget: float  # percent of the paper's training
-    updates: int  # for RoBERTa those of the ELECTRA that costs as much
+    is_ablation: bool
+    budget: float  # percent of the recipe's training
+    seed: int
+    updates: int
     warmup: int
+    script: str
+    is_plain: bool
     options: List[str]
 
 
-def count_cost(size: str, data: Path, recipe: Recipe, options: Sequence[str]) -> dict:
-    """flops.py's count for an ELECTRA with these options."""
-    words = ["--arch", f"electra_{size}", "--data", str(data)]
+def count_cost(
+    size: str,
+    data: Path,
+    recipe: Recipe,
+    options: Sequence[str] = (),
+    updates: int = 1,
+    stage: int = 0,
+) -> dict:
+    """flops.py's count for an ELECTRA with these options, of which `stage` updates fill masks."""
+    words = ["--arch", f"electra_{size}", "--data", str(data), "--updates", str(updates)]
     words += ["--tokens-per-sample", str(recipe.tokens), "--mask-prob", str(recipe.mask_prob)]
+    words += ["--mlm-updates", str(stage), "--batch-size", str(recipe.batch)]
     return count_run(parse_args([*words, "--", *recipe.electra.split(), *options]))
 
 
 def plan_runs(
-    size: str, data: Path, recipe: Recipe, budgets: Sequence[float], ablations: bool
+    size: str,
+    data: Path,
+    recipe: Recipe,
+    budgets: Sequence[float],
+    ablations: bool,
+    again: Sequence[float] = (),
 ) -> List[Run]:
-    """ELECTRA and RoBERTa at each budget, smallest first, then the ablations at the smallest.
+    """Each arm at each budget, smallest first, then the ablations of ELECTRA at the smallest.
 
-    All runs of a budget cost the same FLOPs, to the nearest update.
+    All runs of a budget cost the same FLOPs, to the nearest update. Those of the budgets in `again`
+    are pre-trained with a second seed too.
     """
-
-    def make_run(name, model, title, budget, updates, own_updates, options=()):
-        warmup = max(1, min(recipe.warmup, own_updates // WARMUP_SHARE))
-        return Run(name, model, title, budget, updates, warmup, list(options))
-
-    usual = count_cost(size, data, recipe, ())
     runs = []
     for budget in sorted(budgets):
         updates = max(1, round(recipe.updates * budget / 100))
-        other = match_updates(updates, usual["per_token"], usual["roberta_per_token"])
-        runs += [
-            make_run(f"{model}-{budget:g}", model, title, budget, updates, own_updates)
-            for (model, title), own_updates in zip(MODELS.items(), (updates, other), strict=True)
-        ]
+        for seed in (1, 2) if budget in again else (1,):
+            runs += [
+                plan_arm(arm, size, data, recipe, budget, updates, seed)
+                for arm in ARMS.get(size, (ELECTRA, ROBERTA))
+            ]
+    budget = min(budgets)
+    updates = max(1, round(recipe.updates * budget / 100))
     own_share = SIZES[size].generator_size
     chosen = [a for a in ABLATIONS if a.title != GENERATORS.get(own_share)] if ablations else []
-    budget = min(budgets)
+    usual = count_cost(size, data, recipe)
     for title, options, changes_cost in chosen:
         cost = count_cost(size, data, recipe, options if changes_cost else ())
-        updates = match_updates(
-            max(1, round(recipe.updates * budget / 100)), usual["per_token"], cost["per_token"]
-        )
+        matched = match_updates(updates, usual["per_token"], cost["per_token"])
         name = title.replace(" ", "-").replace("/", "-").replace("_", "-")
-        runs.append(make_run(name, "electra", title, budget, updates, updates, options))
+        arm = ELECTRA._replace(name=name, title=title, options=options)
+        runs.append(make_run(arm, name, recipe, budget, matched, 1, is_ablation=True))
     return runs
+
+
+def plan_arm(
+    arm: Arm, size: str, data: Path, recipe: Recipe, budget: float, updates: int, seed: int
+) -> Run:
+    """The run of an arm that costs as much as so many updates of ELECTRA by the recipe."""
+    stage = choose_mlm_updates(recipe, updates)
+    usual = count_cost(size, data, recipe, (), updates, stage)
+    own = find_recipe(size, paper=True) if arm.is_plain else recipe
+    if arm.model == "electra" and not arm.is_plain:
+        matched = updates
+    else:
+        counted = count_cost(size, data, own)
+        key = "per_token" if arm.model == "electra" else f"{arm.model}_per_token"
+        matched = match_updates(
+            updates, usual["run"] / updates, counted[key] * own.batch * own.tokens
+        )
+    name = f"{arm.name}-{budget:g}" + (f"-seed-{seed}" if seed > 1 else "")
+    return make_run(arm, name, recipe, budget, matched, seed)
+
+
+def make_run(
+    arm: Arm,
+    name: str,
+    recipe: Recipe,
+    budget: float,
+    updates: int,
+    seed: int,
+    is_ablation: bool = False,
+) -> Run:
+    warmup = max(1, min(recipe.warmup, updates // WARMUP_SHARE))
+    options = list(arm.options)
+    if arm.model == "roberta":  # fairseq's schedule has an end of its own
+        options += ["--total-num-update", str(updates)]
+    return Run(
+        name,
+        arm.model,
+        arm.title,
+        is_ablation,
+        budget,
+        seed,
+        updates,
+        warmup,
+        arm.script,
+        arm.is_plain,
+        options,
+    )

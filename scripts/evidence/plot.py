@@ -1,4 +1,4 @@
-"""Draws evidence.py's curve: the score of both models over FLOPs and over hours, with the paper's.
+"""Draws evidence.py's curve: the score of each model over FLOPs and over hours, beside known ones.
 
 In: results with a score, a path. Out: a PNG.
 """
@@ -31,20 +31,29 @@ PAPER_TASKS = {
     "QNLI": 87.9,
     "RTE": 68.5,
 }
-COLOUR = {"ELECTRA": COLOURS[0], "RoBERTa": COLOURS[1], "BERT": COLOURS[2]}
+# Google's small BERTs on GLUE's test sets (google-research/bert, README, 2020-03)
+SMALL_BERTS = {
+    "BERT-Tiny (4.4 M)": {"CoLA": 0.0, "SST-2": 83.2, "MRPC": 71.1, "STS-B": 73.6, "RTE": 57.2},
+    "BERT-Mini (11.3 M)": {"CoLA": 0.0, "SST-2": 85.9, "MRPC": 71.8, "STS-B": 73.3, "RTE": 57.9},
+}
 
 
-def plot_curve(points: List[dict], tasks: List[str], path: Path) -> None:
+def plot_curve(points: List[dict], tasks: List[str], is_tiny: bool, path: Path) -> None:
     """Write the PNG.
 
     Args:
-        points: results of evidence.py with `title`, `flops`, `hours` and `score`.
+        points: of join_seeds, with `title`, `flops`, `hours` and `score`.
         tasks: whose mean the score is.
+        is_tiny: compare with Google's small BERTs, else with the paper's ELECTRA-Small.
     """
     figure, (by_flops, by_hours) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     draw_models(by_flops, points, "flops")
     draw_models(by_hours, points, "hours")
-    draw_paper(by_flops, tasks)
+    if is_tiny:
+        draw_small_berts(by_flops, tasks)
+        draw_small_berts(by_hours, tasks)
+    else:
+        draw_paper(by_flops, tasks)
     by_flops.set_xlabel("training FLOPs")
     by_hours.set_xlabel("hours of pre-training")
     by_flops.set_ylabel(f"mean of {len(tasks)} GLUE dev sets (%)")
@@ -56,12 +65,21 @@ def plot_curve(points: List[dict], tasks: List[str], path: Path) -> None:
     pyplot.close(figure)
 
 
+def draw_small_berts(panel: Axes, tasks: List[str]) -> None:
+    """A level line each, if it was published for all of these tasks."""
+    for (title, scores), style in zip(SMALL_BERTS.items(), (":", "--"), strict=True):
+        if set(tasks) <= set(scores):
+            mean = sum(scores[task] for task in tasks) / len(tasks)
+            panel.axhline(
+                mean, color="grey", linestyle=style, linewidth=1, label=f"{title}, test sets"
+            )
+
+
 def draw_models(panel: Axes, points: List[dict], quantity: str) -> None:
     """A line a model through the medians, bars from the lowest to the best seed."""
-    for title in ("ELECTRA", "RoBERTa"):
+    titles = dict.fromkeys(point["title"] for point in points)
+    for title, colour in zip(titles, COLOURS):
         own = sorted((p for p in points if p["title"] == title), key=lambda p: p[quantity])
-        if not own:
-            continue
         medians = [p["score"]["median"] for p in own]
         below = [p["score"]["median"] - p["score"]["lowest"] for p in own]
         above = [p["score"]["best"] - p["score"]["median"] for p in own]
@@ -69,11 +87,14 @@ def draw_models(panel: Axes, points: List[dict], quantity: str) -> None:
             [p[quantity] for p in own],
             medians,
             yerr=[below, above],
-            color=COLOUR[title],
+            color=colour,
             marker="o",
             capsize=3,
-            label=f"{title}, this run",
+            label=title,
         )
+
+
+COLOUR = {"ELECTRA": COLOURS[0], "BERT": COLOURS[2]}  # of the paper's marks
 
 
 def draw_paper(panel: Axes, tasks: List[str]) -> None:

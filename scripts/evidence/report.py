@@ -7,90 +7,31 @@ results.json and curve.png; what has not run yet says so.
 """
 
 import json
-import statistics
 import sys
-from contextlib import suppress
 from pathlib import Path
-from typing import Dict, List, Optional
-
-import numpy as np
+from typing import List
 
 from fairseq_electra.data.data_files import read_index
 from fairseq_electra.runs.compare_runs import shorten
-from fairseq_electra.runs.measure_runs import Pretraining, measure_pretraining, name_kind
 from fairseq_electra.runs.plotting import plot_to
-from fairseq_electra.runs.read_logs import find_log, read_log
-from scripts.glue.summary import COUNTED, format_cell, summarize
+from scripts.evidence.results import average_scores, find_dev_sets, join_seeds, read_result
+from scripts.glue.summary import format_cell
 
 NOT_RUN = "not run"
-HALF_PRECISION = ("fp16", "bf16", "amp")  # fairseq's options
+OTHERS = {"conll_dir": "tags, F1", "blimp_dir": "minimal pairs"}  # columns beside GLUE's
+HELD_OUT = {  # what pre-training logged at its last validation -> column
+    "mlm_loss": "MLM loss (nats)",
+    "disc_auc": "AUC",
+    "disc_auc_context": "AUC from context",
+    "disc_recall": "recall",
+}
 
 
-def read_result(run: dict, out_dir: Path, peaks: Dict[str, float]) -> dict:
-    """All that is known of a planned run; a key is missing where nothing is known yet."""
-    result = {key: run[key] for key in ("name", "title", "model", "budget")}
-    folder = out_dir / "pretrained" / run["name"]
-    try:
-        log = read_log(find_log(folder))
-        pretraining = measure_pretraining(log, name_kind(log))
-    except SystemExit:  # no log, or nothing in it yet
-        return result
-    result["complete"] = (out_dir / "done" / f"pretrain-{run['name']}").exists()
-    result.update(measure_cost(pretraining, peaks), held_out=pretraining.held_out())
-    with suppress(ValueError):  # no finished run in it
-        result["glue"] = summarize(out_dir / "finetuned" / run["name"])
-    return result
-
-
-def measure_cost(pretraining: Pretraining, peaks: Dict[str, float]) -> dict:
-    """Updates, tokens, FLOPs, hours, speed and share of the machine's peak."""
-    updates = pretraining.updates()
-    rates = [metrics["wps"] for metrics in pretraining.log.training().values() if "wps" in metrics]
-    speed = statistics.median(rates) if rates else None
-    option = pretraining.log.option
-    half = option("model", "precision") == "bf16" or any(
-        option("common", name) == "True" for name in HALF_PRECISION
-    )
-    peak = peaks["bf16" if half else "float32"]
-    return {
-        "updates": updates,
-        "tokens": float(pretraining.tokens_at(updates)),
-        "flops": float(pretraining.flops_at(updates)),
-        "hours": float(pretraining.hours_at(updates)),
-        "tokens_per_second": speed,
-        "share_of_peak": speed and speed * (pretraining.flops_per_token or np.nan) / peak,
-        "precision": "bf16" if half else "float32",
-    }
-
-
-def find_dev_sets(glue: dict, task: str) -> List[str]:
-    """The names of a task's dev sets: MNLI has two."""
-    return [name for name in glue if name in (task, f"{task}-m", f"{task}-mm")]
-
-
-def average_scores(glue: Optional[dict], tasks: List[str]) -> Optional[dict]:
-    """Mean over the tasks, seed by seed: median, lowest, best; None before all tasks have one."""
-    if glue is None or not all(find_dev_sets(glue, task) for task in tasks):
-        return None
-    names = [name for name in glue if COUNTED.get(name, True)]
-    scores = [next(iter(glue[name].values()))["scores"] for name in names]
-    if len(set(map(len, scores))) > 1:  # a seed that is not through with all tasks
-        scores = [values[: min(map(len, scores))] for values in scores]
-    means = [statistics.mean(values) for values in zip(*scores, strict=True)]
-    return {
-        "median": statistics.median(means),
-        "lowest": min(means),
-        "best": max(means),
-        "sd": statistics.stdev(means) if len(means) > 1 else 0.0,
-        "scores": means,
-    }
-
-
-def format_row(result: dict, tasks: List[str]) -> List[str]:
-    """A line of the table."""
-    cells = [result["title"], f"{result['budget']:g} %"]
+def format_row(result: dict, tasks: List[str], others: List[str]) -> List[str]:
+    """A line of the table of scores."""
+    cells = name_run(result)
     if "updates" not in result:
-        return [*cells, *[NOT_RUN] * (6 + len(tasks) + 1)]
+        return [*cells, *[NOT_RUN] * (6 + len(tasks) + 1 + len(others))]
     cells += [
         f"{result['flops']:.3g}",
         f"{result['updates']}" + ("" if result["complete"] else ", not finished"),
@@ -105,14 +46,54 @@ def format_row(result: dict, tasks: List[str]) -> List[str]:
         scores = [format_cell(next(iter(glue[name].values()))) for name in names]
         cells.append(" / ".join(scores) or NOT_RUN)
     mean = average_scores(result.get("glue"), tasks)
-    return [*cells, format_cell(mean) if mean else NOT_RUN]
+    cells.append(format_cell(mean) if mean else NOT_RUN)
+    if "conll_dir" in others:
+        cells.append(format_cell(result["tags"]) if "tags" in result else NOT_RUN)
+    if "blimp_dir" in others:
+        cells.append(format_pairs(result["pairs"]) if "pairs" in result else NOT_RUN)
+    return cells
 
 
-def format_table(results: List[dict], tasks: List[str]) -> str:
+def name_run(result: dict) -> List[str]:
+    """The first cells of both tables."""
+    seed = f", seed {result['seed']}" if result["seed"] > 1 else ""
+    return [f"{result['title']}{seed}", f"{result['budget']:g} %"]
+
+
+def format_pairs(pairs: dict) -> str:
+    """The accuracy of each score of the model, of sums over tokens."""
+    return ", ".join(f"{name} {by['sum']:.1f}" for name, by in pairs["mean"].items())
+
+
+def format_table(results: List[dict], tasks: List[str], others: List[str]) -> str:
     header = ["run", "budget", "FLOPs", "updates", "tokens", "hours", "tokens/s", "of peak"]
-    rows = [[*header, *tasks, "mean"], ["---"] * (len(header) + len(tasks) + 1)]
-    rows += [format_row(result, tasks) for result in results]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    header += [*tasks, "mean", *(OTHERS[name] for name in others)]
+    return join_rows(header, [format_row(result, tasks, others) for result in results])
+
+
+def format_held_out(results: List[dict]) -> str:
+    """The table of what the pre-trainings reached on held-out text, and of their features."""
+    rows = []
+    for result in results:
+        if "held_out" in result:
+            cells = [result["held_out"].get(name) for name in HELD_OUT]
+            features = result.get("features", {}).get("last", {})
+            dims, mean = features.get("feature_dims"), features.get("feature_mean")
+            rows.append(
+                [
+                    *name_run(result),
+                    *("-" if cell is None else f"{cell:.3f}" for cell in cells),
+                    "-" if dims is None else f"{dims:.1f}",
+                    "-" if mean is None else f"{mean:.2f}",
+                ]
+            )
+    header = ["run", "budget", *HELD_OUT.values(), "effective dimensions", "mean's share"]
+    return join_rows(header, rows)
+
+
+def join_rows(header: List[str], rows: List[List[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(row)} |\n" for row in lines)
 
 
 def describe_text(out_dir: Path, results: List[dict]) -> str:
@@ -145,8 +126,14 @@ Runs of a budget cost the same training FLOPs (fairseq-electra flops: forward x 
 each has a schedule of its own. Hours count set-up and validation. Scores are percents of the dev
 sets: CoLA MCC, STS-B Spearman, otherwise accuracy; the median over fine-tuning seeds, then lowest,
 best and standard deviation. One pre-training a row: the paper's 14 seeds of ELECTRA-Small have
-a standard deviation of 0.57. The plot's hollow marks are the paper's, on its own text and by
-its own count of FLOPs, which is a fifth higher."""
+a standard deviation of 0.57."""
+PAPER_MARKS = """\
+The plot's hollow marks are the paper's, on its own text and by its own count of FLOPs, which is a
+fifth higher."""
+TINY_MARKS = """\
+Budgets are percents of `BUDGET={budget}`. "RoBERTa, ELECTRA's start" is trained on ELECTRA's
+encoder with its initial weights. The plot's lines are Google's BERT-Tiny and BERT-Mini on the test
+sets of these tasks, as published."""
 
 
 def write_report(out_dir: Path) -> None:
@@ -159,25 +146,26 @@ def write_report(out_dir: Path) -> None:
         raise ValueError(f"no plan.json in {out_dir}: scripts/reproduce.sh makes it")
     plan = json.loads((out_dir / "plan.json").read_text("utf-8"))
     results = [read_result(run, out_dir, plan["machine"]["peaks"]) for run in plan["runs"]]
-    tasks = plan["tasks"]
-    compared = [result for result in results if result["title"] in ("ELECTRA", "RoBERTa")]
-    ablations = [result for result in results if result not in compared]
-    parts = ["# ELECTRA and RoBERTa at equal compute", describe_runs(plan), NOTES]
-    parts += [describe_text(out_dir, results), format_table(compared, tasks).rstrip()]
+    tasks, others, is_tiny = plan["tasks"], plan["others"], plan["size"] == "tiny"
+    compared = [result for result in results if not result["is_ablation"]]
+    ablations = [result for result in results if result["is_ablation"]]
+    marks = TINY_MARKS.format(budget=plan["budget"]) if is_tiny else PAPER_MARKS
+    parts = ["# ELECTRA and RoBERTa at equal compute", describe_runs(plan), f"{NOTES}\n{marks}"]
+    parts += [describe_text(out_dir, results), format_table(compared, tasks, others).rstrip()]
     parts.append("![Score over FLOPs and over hours](curve.png)")
+    parts += ["## Held-out text, at the end of pre-training", format_held_out(compared).rstrip()]
     if ablations:
         smallest = min(compared, key=lambda result: (result["budget"], result["title"]))
-        table = format_table([smallest, *ablations], tasks)
+        table = format_table([smallest, *ablations], tasks, others)
         parts += ["## Ablations, at the smallest budget", table.rstrip()]
     report = out_dir / "report"
     report.mkdir(exist_ok=True)
     (report / "evidence.md").write_text("\n\n".join(parts) + "\n", "utf-8")
     (report / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
-    points = [{**result, "score": average_scores(result.get("glue"), tasks)} for result in compared]
     with plot_to(report / "curve.png"):
         from scripts.evidence.plot import plot_curve
 
-        plot_curve([point for point in points if point["score"]], tasks, report / "curve.png")
+        plot_curve(join_seeds(compared, tasks), tasks, is_tiny, report / "curve.png")
 
 
 def main() -> None:

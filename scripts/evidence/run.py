@@ -1,8 +1,8 @@
 """ELECTRA against RoBERTa at equal compute: prepare, pre-train, fine-tune on GLUE, report.
 
-Each budget is a share of the paper's training; both models get the same FLOPs, each run a schedule
-of its own. OUT_DIR/progress.log says what runs, OUT_DIR/report has table and plot of all that is
-done so far. Run the same command again to go on after an interruption.
+Each budget is a share of the paper's training, or with SIZE=tiny of BUDGET's; all models get the
+same FLOPs, each run a schedule of its own. OUT_DIR/progress.log says what runs, OUT_DIR/report has
+table and plot of all that is done so far. The same command goes on after an interruption.
 """
 
 import argparse
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import List, Optional, Tuple
 
 from fairseq_electra.new_folder import exit_on_signals
-from fairseq_electra.recipes import find_recipe
+from fairseq_electra.recipes import BUDGETS, find_recipe
 from scripts.benchmark.peak import measure_machine
-from scripts.evidence.plan import MODELS, SCRIPTS, Run, plan_runs
+from scripts.evidence.plan import SCRIPTS, Run, plan_runs
 from scripts.evidence.report import write_report
 from scripts.evidence.stages import Stage, Stages
 from scripts.glue.run import read_seeds
@@ -26,8 +26,11 @@ from scripts.glue.tasks import find_tasks
 ENVIRONMENT = """environment:
   GLUE_DIR     GLUE's own files, a folder a task (default: glue)
   SIZE         small (default), base, large, tiny
+  BUDGET       of tiny: minutes (default), hour, night
   SEEDS        of fine-tuning, default "1 2 3"
   MICRO_BATCH  sequences a device takes at once in pre-training
+  CONLL_DIR    train.txt and valid.txt, a word and its tag a line: tagging is measured too
+  BLIMP_DIR    *.jsonl: minimal pairs are measured too
 """
 
 
@@ -42,33 +45,61 @@ class Experiment:
         self.reporting = threading.Lock()
 
     def pretrain(self, run: Run) -> bool:
-        """Pre-train, or go on with it; RoBERTa gets as many FLOPs as an ELECTRA of `updates`."""
-        folder = self.out_dir / "pretrained" / run.name
-        script = "pretrain.sh" if run.model == "electra" else "pretrain_roberta.sh"
-        extra = getattr(self.args, f"{run.model}_options").split()
-        options = ["--warmup-updates", str(run.warmup), *run.options, *extra]
-        if run.model == "electra":
-            options = ["--max-update", str(run.updates), *options]
-        command = [str(SCRIPTS / script), str(self.out_dir / "data-bin"), str(folder), *options]
-        environment = {"SIZE": self.args.size, "ELECTRA_UPDATES": str(run.updates)}
+        """Pre-train, or go on with it."""
+        extra = "roberta_options" if run.model == "roberta" else "electra_options"
+        command = [
+            *(str(SCRIPTS / run.script), str(self.out_dir / "data-bin")),
+            *(str(self.out_dir / "pretrained" / run.name), "--max-update", str(run.updates)),
+            *("--warmup-updates", str(run.warmup), "--seed", str(run.seed)),
+            *(*run.options, *getattr(self.args, extra).split()),
+        ]
+        environment = {"SIZE": self.args.size, "RECIPE": "paper" if run.is_plain else "local"}
         return self.stages.run(Stage(f"pretrain-{run.name}", command, environment))
 
-    def finetune(self, run: Run) -> None:
-        """Fine-tune on all tasks, seed by seed, and report after each."""
-        checkpoint = self.out_dir / "pretrained" / run.name / "checkpoint_last.pt"
-        out = self.out_dir / "finetuned" / run.name
+    def measure(self, run: Run) -> None:
+        """Fine-tune, seed by seed, and report after each; then what needs no tuning."""
+        checkpoint = str(self.out_dir / "pretrained" / run.name / "checkpoint_last.pt")
+        environment = {
+            "SIZE": self.args.size,
+            "MODEL": "roberta" if run.model == "roberta" else "electra",
+        }
         for seed in self.args.seeds:
-            command = [str(SCRIPTS / "finetune_glue.sh"), "all", str(checkpoint), str(out)]
-            environment = {
-                "SIZE": self.args.size,
-                "MODEL": run.model,
-                "GLUE_DIR": str(self.args.glue_dir),
-                "DATA": str(self.out_dir / "data-bin"),
-                "SEEDS": str(seed),
-            }
-            command += self.args.finetune_options.split()
-            self.stages.run(Stage(f"finetune-{run.name}-seed-{seed}", command, environment))
+            self.finetune(run, checkpoint, environment, seed)
             self.report()
+        front_door = [sys.executable, "-m", "fairseq_electra"]
+        if self.args.blimp_dir:
+            files = map(str, sorted(self.args.blimp_dir.glob("*.jsonl")))
+            out = self.make_folder("pairs") / f"{run.name}.json"
+            command = [*front_door, "minimal-pairs", checkpoint, *files, "--out", str(out)]
+            self.stages.run(Stage(f"pairs-{run.name}", command, {}))
+        if run.model != "roberta":  # whose features have another shape in fairseq
+            out = self.make_folder("features") / f"{run.name}.json"
+            command = [*front_door, "features", f"last={checkpoint}", "--out", str(out)]
+            self.stages.run(Stage(f"features-{run.name}", command, {}))
+        self.report()
+
+    def finetune(self, run: Run, checkpoint: str, environment: dict, seed: int) -> None:
+        """On GLUE, and if there are tags on them."""
+        out = self.out_dir / "finetuned" / run.name
+        options = self.args.finetune_options.split()
+        command = [str(SCRIPTS / "finetune_glue.sh"), "all", checkpoint, str(out), *options]
+        glue = {
+            "GLUE_DIR": str(self.args.glue_dir),
+            "DATA": str(self.out_dir / "data-bin"),
+            "SEEDS": str(seed),
+        }
+        name = f"{run.name}-seed-{seed}"
+        self.stages.run(Stage(f"finetune-{name}", command, {**environment, **glue}))
+        if self.args.conll_dir:
+            script = str(SCRIPTS / "finetune_tagging.sh")
+            out = self.out_dir / "tagged" / run.name / f"seed-{seed}"
+            command = [script, str(self.out_dir / "tag-bin"), str(out), checkpoint, "--no-save"]
+            command += ["--seed", str(seed), *options]
+            self.stages.run(Stage(f"tag-{name}", command, environment))
+
+    def make_folder(self, name: str) -> Path:
+        (self.out_dir / name).mkdir(exist_ok=True)
+        return self.out_dir / name
 
     def report(self) -> None:
         """Table and plot of what is done; one thread at a time."""
@@ -83,7 +114,7 @@ class Experiment:
             self.report()
             with ThreadPoolExecutor(self.args.jobs) as pool:
                 try:
-                    list(pool.map(self.finetune, ready))
+                    list(pool.map(self.measure, ready))
                 finally:
                     if sys.exc_info()[0]:
                         self.stages.stop()
@@ -91,13 +122,13 @@ class Experiment:
 
 def name_group(run: Run) -> Tuple[bool, float]:
     """What is pre-trained before any of it is fine-tuned: a budget, or the ablations."""
-    return run.title not in MODELS.values(), run.budget
+    return run.is_ablation, run.budget
 
 
 def percent(text: str) -> float:
     number = float(text)
-    if not 0 < number <= 100:
-        raise argparse.ArgumentTypeError(f"{text}: a budget is above 0 and at most 100 percent")
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: a budget is above 0 percent")
     return number
 
 
@@ -118,7 +149,15 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         type=percent,
         default=[1.6, 3.1, 6.25],
         metavar="PERCENT",
-        help="of the paper's updates (default: 1.6 3.1 6.25)",
+        help="of the recipe's updates (default: 1.6 3.1 6.25)",
+    )
+    parser.add_argument(
+        "--second-seed",
+        nargs="+",
+        type=percent,
+        default=[],
+        metavar="PERCENT",
+        help="budgets that are pre-trained with a second seed too",
     )
     parser.add_argument("--no-ablations", action="store_true")
     parser.add_argument("--jobs", type=int, default=1, help="models fine-tuned at a time")
@@ -134,9 +173,26 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         )
     args = parser.parse_args(argv)
     args.size = os.environ.get("SIZE", "small")
+    args.budget = os.environ.get("BUDGET") or "minutes"
+    if set(args.second_seed) - set(args.budgets):
+        parser.error("--second-seed: name some of --budgets")
+    for name in ("conll_dir", "blimp_dir"):
+        folder = os.environ.get(name.upper())
+        setattr(args, name, Path(folder) if folder else None)
     args.glue_dir = Path(os.environ.get("GLUE_DIR", "glue"))
     args.seeds = read_seeds(os.environ.get("SEEDS", "1 2 3"))
     return args
+
+
+def check_folders(args: argparse.Namespace) -> None:
+    """Whether the environment's folders hold what is read of them.
+
+    Raises:
+        ValueError: if not.
+    """
+    for folder, wanted in ((args.conll_dir, "train.txt"), (args.blimp_dir, "*.jsonl")):
+        if folder and not any(folder.glob(wanted)):
+            raise ValueError(f"no {wanted} in {folder}")
 
 
 def prepare(args: argparse.Namespace) -> Stage:
@@ -148,6 +204,12 @@ def prepare(args: argparse.Namespace) -> Stage:
     return Stage("prepare", command, {})
 
 
+def prepare_tags(args: argparse.Namespace) -> Stage:
+    """The stage that makes the data of tagging, with the tokenizer of the data-bin."""
+    folders = [args.out_dir / "tag-bin", args.out_dir / "data-bin", args.conll_dir]
+    return Stage("prepare-tags", list(map(str, [SCRIPTS / "prepare_tagging.sh", *folders])), {})
+
+
 def claim(args: argparse.Namespace) -> None:
     """Note in OUT_DIR what its runs are of.
 
@@ -156,7 +218,10 @@ def claim(args: argparse.Namespace) -> None:
     """
     start = {
         name: getattr(args, name)
-        for name in ("size", "texts", "vocab", "vocab_size", "electra_options", "roberta_options")
+        for name in (
+            *("size", "budget", "texts", "vocab", "vocab_size"),
+            *("electra_options", "roberta_options"),
+        )
     }
     note = args.out_dir / "start.json"
     if not note.exists():
@@ -171,8 +236,10 @@ def write_plan(args: argparse.Namespace, runs: List[Run], command: List[str]) ->
     """plan.json, from which the report knows what has not run yet."""
     plan = {
         "size": args.size,
+        "budget": args.budget,
         "seeds": args.seeds,
         "tasks": [task.name for task in find_tasks(args.glue_dir, "all")],
+        "others": [name for name in ("conll_dir", "blimp_dir") if getattr(args, name)],
         "runs": [run._asdict() for run in runs],
         "machine": measure_machine(args.out_dir / "machine.json"),
         "command": command,
@@ -185,14 +252,18 @@ def main(argv: Optional[List[str]] = None) -> None:
     stages = None
     try:
         args = parse_args(words)
-        recipe = find_recipe(args.size)
+        if args.budget not in BUDGETS:
+            raise ValueError(f"BUDGET must be one of {', '.join(BUDGETS)}, not '{args.budget}'")
+        recipe = find_recipe(args.size, args.budget)
         find_tasks(args.glue_dir, "all")
+        check_folders(args)
         stages = Stages(args.out_dir)
         claim(args)
         with exit_on_signals():
-            if stages.run(prepare(args)):
+            if stages.run(prepare(args)) and (not args.conll_dir or stages.run(prepare_tags(args))):
                 data = args.out_dir / "data-bin"
-                runs = plan_runs(args.size, data, recipe, args.budgets, not args.no_ablations)
+                ablations = not args.no_ablations
+                runs = plan_runs(args.size, data, recipe, args.budgets, ablations, args.second_seed)
                 write_plan(args, runs, words)
                 Experiment(args, stages, runs).go()
     except (ValueError, OSError) as error:

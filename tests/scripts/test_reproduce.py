@@ -38,13 +38,42 @@ def test_runs_of_a_budget_cost_the_same(data):
         *("disc-weight-10", "loss-on-picked-tokens"),
     ]
     by_name = {run.name: run for run in runs}
-    assert by_name["electra-1.6"].updates == by_name["roberta-1.6"].updates == 16_000
+    assert by_name["electra-1.6"].updates == 16_000
     assert by_name["disc-weight-10"].updates == by_name["loss-on-picked-tokens"].updates == 16_000
-    usual = count_cost("small", data, recipe, ())["per_token"] * 16_000
+    count = count_cost("small", data, recipe)
+    usual = count["per_token"] * 16_000
+    roberta = count["roberta_per_token"] * by_name["roberta-1.6"].updates
+    assert roberta == pytest.approx(usual, abs=count["roberta_per_token"] / 2)
     for name in ("generator-1-2", "generator-1", "untied-embeddings"):
         cost = count_cost("small", data, recipe, by_name[name].options)["per_token"]
         assert cost * by_name[name].updates == pytest.approx(usual, abs=cost / 2), name
     assert by_name["generator-1"].updates < by_name["generator-1-2"].updates < 16_000
+
+
+def test_tiny_s_arms_cost_the_same_though_their_settings_differ(data):
+    """The recipe masks 30 %, the paper 15 %; a third of ELECTRA's updates are MLM."""
+    recipe = find_recipe("tiny", "minutes")
+    runs = plan_runs("tiny", data, recipe, [100, 200], ablations=False, again=[100])
+    names = ["electra", "electra-paper", "mlm", "roberta"]
+    assert [run.name for run in runs] == [
+        *(f"{name}-100" for name in names),
+        *(f"{name}-100-seed-2" for name in names),
+        *(f"{name}-200" for name in names),
+    ]
+    assert [run.seed for run in runs] == [1] * 4 + [2] * 4 + [1] * 4
+    electra, plain, mlm, roberta = runs[:4]
+    whole = count_cost("tiny", data, recipe, (), electra.updates, electra.updates // 3)
+    tokens = recipe.batch * recipe.tokens
+    paper = count_cost("tiny", data, find_recipe("tiny", paper=True))
+    for arm, each in (
+        (plain, paper["per_token"]),
+        (mlm, whole["electra_mlm_per_token"]),
+        (roberta, paper["roberta_per_token"]),
+    ):
+        assert each * tokens * arm.updates == pytest.approx(whole["run"], abs=each * tokens / 2)
+    assert electra.updates < plain.updates < roberta.updates
+    assert [run.is_plain for run in runs[:4]] == [False, True, False, True]
+    assert roberta.options[-2:] == ["--total-num-update", str(roberta.updates)]
 
 
 def test_the_warm_up_is_the_paper_s_or_a_tenth(data):
@@ -139,6 +168,8 @@ def test_a_report_before_anything_has_run(tmp_path, data):
     builder.finalize(str(tmp_path / "data-bin" / "train.idx"))
     plan = {
         "size": "small",
+        "budget": "minutes",
+        "others": ["blimp_dir"],
         "seeds": [1],
         "tasks": ["RTE"],
         "runs": [run._asdict()],
@@ -167,6 +198,15 @@ def inputs(tmp_path_factory):
     ]
     (folder / "glue").mkdir()
     glue_files.write_task(folder / "glue", "RTE", train=rows[:48], dev=rows[48:])
+    (folder / "conll").mkdir()
+    for split, part in (("train", lines[:48]), ("valid", lines[48:60])):
+        tagged = ["\n".join(f"{word} B-{word[0]}" for word in line.split()) for line in part]
+        (folder / "conll" / f"{split}.txt").write_text("\n\n".join(tagged) + "\n")
+    (folder / "pairs").mkdir()
+    with (folder / "pairs" / "order.jsonl").open("w") as out:
+        for line in lines[:4]:
+            bad = " ".join(reversed(line.split()))
+            out.write(json.dumps({"sentence_good": line, "sentence_bad": bad}) + "\n")
     return folder
 
 
@@ -177,25 +217,35 @@ def test_text_in_and_a_curve_out(inputs, tmp_path, monkeypatch):
         "SEEDS": "1",
         "EPOCHS": "1",
         "GLUE_DIR": str(inputs / "glue"),
+        "CONLL_DIR": str(inputs / "conll"),
+        "BLIMP_DIR": str(inputs / "pairs"),
     }.items():
         monkeypatch.setenv(name, value)
     command = [str(tmp_path / "out"), str(inputs / "text.txt"), "--vocab-size", "80"]
-    command += ["--budgets", "0.2", "--no-ablations", "--electra-options", "--log-interval 1"]
+    command += ["--budgets", "2", "--no-ablations", "--electra-options", "--log-interval 1"]
     script = ROOT / "scripts" / "reproduce.sh"
     done = run(script, *command)
     report = tmp_path / "out" / "report"
     results = json.loads((report / "results.json").read_text())
-    assert [result["complete"] for result in results] == [True, True]
-    electra, roberta = results
-    assert (electra["updates"], electra["model"]) == (3, "electra")
-    assert roberta["flops"] == pytest.approx(electra["flops"], rel=0.5)  # 3 and 4 updates
+    assert [result["complete"] for result in results] == [True] * 4
+    electra, plain, mlm, roberta = results
+    assert (electra["updates"], electra["model"]) == (30, "electra")
+    for other in (plain, mlm, roberta):
+        assert other["flops"] == pytest.approx(electra["flops"], rel=0.03)  # to an update
+    assert plain["held_out"]["mlm_loss"] != electra["held_out"]["mlm_loss"]
+    assert set(electra["pairs"]["mean"]) == {"discriminator", "generator", "combined"}
+    for result in (electra, plain, mlm):
+        assert result["features"]["last"]["feature_dims"] > 0
     for result in results:
+        assert 0 <= result["pairs"]["mean"]["generator"]["sum"] <= 100
+        assert 0 <= result["tags"]["median"] <= 100
         (score,) = result["glue"]["RTE"]["accuracy"]["scores"]
         assert 0 <= score <= 100
         assert 0 < result["share_of_peak"] < 1
     assert "not run" not in (report / "evidence.md").read_text()
     assert (report / "curve.png").stat().st_size > 10_000
     again = run(script, *command)
-    assert again.output.count("done before") == done.output.count("done in") == 5
+    # the data and the tags; of each model pre-training, GLUE, tags, pairs, and of three features
+    assert again.output.count("done before") == done.output.count("done in") == 2 + 4 * 4 + 3
     other = run(script, *command, "--roberta-options", "--lr 1", check=False)
     assert other.output.strip().splitlines()[-1].endswith("name another OUT_DIR")

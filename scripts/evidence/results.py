@@ -1,0 +1,119 @@
+"""What is known of reproduce.sh's runs: cost, held-out losses, scores.
+
+In: a planned run, OUT_DIR with logs and results, at any moment. Out: a dict; a key is missing where
+nothing is known yet.
+"""
+
+import json
+import statistics
+from contextlib import suppress
+from pathlib import Path
+from typing import Dict, List, Optional
+
+import numpy as np
+
+from fairseq_electra.runs.measure_runs import (
+    Pretraining,
+    measure_finetuning,
+    measure_pretraining,
+    name_kind,
+)
+from fairseq_electra.runs.read_logs import find_log, read_log
+from scripts.glue.summary import COUNTED, describe, summarize
+
+HALF_PRECISION = ("fp16", "bf16", "amp")  # fairseq's options
+
+
+def read_result(run: dict, out_dir: Path, peaks: Dict[str, float]) -> dict:
+    """All that is known of a planned run; a key is missing where nothing is known yet."""
+    result = {key: run[key] for key in ("name", "title", "model", "budget", "seed", "is_ablation")}
+    folder = out_dir / "pretrained" / run["name"]
+    try:
+        log = read_log(find_log(folder))
+        pretraining = measure_pretraining(log, name_kind(log))
+    except SystemExit:  # no log, or nothing in it yet
+        return result
+    result["complete"] = (out_dir / "done" / f"pretrain-{run['name']}").exists()
+    result.update(measure_cost(pretraining, peaks), held_out=pretraining.held_out())
+    with suppress(ValueError):  # no finished run in it
+        result["glue"] = summarize(out_dir / "finetuned" / run["name"])
+    done = sorted((out_dir / "done").glob(f"tag-{run['name']}-seed-[0-9]*"))
+    folders = [
+        out_dir / "tagged" / run["name"] / f"seed-{path.name.rpartition('-')[2]}" for path in done
+    ]
+    if folders:
+        scores = [measure_finetuning(read_log(find_log(folder))).score for folder in folders]
+        result["tags"] = describe(scores)
+    for name in ("pairs", "features"):
+        if (out_dir / "done" / f"{name}-{run['name']}").exists():
+            result[name] = json.loads((out_dir / name / f"{run['name']}.json").read_text("utf-8"))
+    return result
+
+
+def measure_cost(pretraining: Pretraining, peaks: Dict[str, float]) -> dict:
+    """Updates, tokens, FLOPs, hours, speed and share of the machine's peak."""
+    updates = pretraining.updates()
+    rates = [metrics["wps"] for metrics in pretraining.log.training().values() if "wps" in metrics]
+    speed = statistics.median(rates) if rates else None
+    option = pretraining.log.option
+    half = option("model", "precision") == "bf16" or any(
+        option("common", name) == "True" for name in HALF_PRECISION
+    )
+    peak = peaks["bf16" if half else "float32"]
+    return {
+        "updates": updates,
+        "tokens": float(pretraining.tokens_at(updates)),
+        "flops": float(pretraining.flops_at(updates)),
+        "hours": float(pretraining.hours_at(updates)),
+        "tokens_per_second": speed,
+        "share_of_peak": speed and speed * (pretraining.flops_per_token or np.nan) / peak,
+        "precision": "bf16" if half else "float32",
+    }
+
+
+def find_dev_sets(glue: dict, task: str) -> List[str]:
+    """The names of a task's dev sets: MNLI has two."""
+    return [name for name in glue if name in (task, f"{task}-m", f"{task}-mm")]
+
+
+def average_scores(glue: Optional[dict], tasks: List[str]) -> Optional[dict]:
+    """Mean over the tasks, seed by seed: median, lowest, best; None before all tasks have one."""
+    if glue is None or not all(find_dev_sets(glue, task) for task in tasks):
+        return None
+    names = [name for name in glue if COUNTED.get(name, True)]
+    scores = [next(iter(glue[name].values()))["scores"] for name in names]
+    if len(set(map(len, scores))) > 1:  # a seed that is not through with all tasks
+        scores = [values[: min(map(len, scores))] for values in scores]
+    means = [statistics.mean(values) for values in zip(*scores, strict=True)]
+    return {
+        "median": statistics.median(means),
+        "lowest": min(means),
+        "best": max(means),
+        "sd": statistics.stdev(means) if len(means) > 1 else 0.0,
+        "scores": means,
+    }
+
+
+def join_seeds(results: List[dict], tasks: List[str]) -> List[dict]:
+    """Points of the curve: a model at a budget, over its pre-training seeds.
+
+    `score` has median, lowest and best of the means over the tasks of all of them; a run that has
+    none yet is left out.
+    """
+    points = []
+    for title, budget in dict.fromkeys((result["title"], result["budget"]) for result in results):
+        own = [r for r in results if (r["title"], r["budget"]) == (title, budget)]
+        means = [(r, average_scores(r.get("glue"), tasks)) for r in own]
+        scored = [(r, mean["scores"]) for r, mean in means if mean]
+        if scored:
+            points.append(
+                {
+                    "title": title,
+                    **{
+                        key: statistics.mean(r[key] for r, _ in scored)
+                        for key in ("flops", "hours")
+                    },
+                    "score": describe([score for _, scores in scored for score in scores]),
+                }
+            )
+    return points
