@@ -5,7 +5,8 @@
 #   SIZE=small [MODEL=electra|roberta] scripts/finetune.sh TASK_BIN SAVE_DIR CHECKPOINT [options]
 #
 # TASK_BIN: from scripts/prepare_task.sh. CHECKPOINT: of pre-training, or none to start from random
-# weights. EPOCHS (default 3), BATCH (default 32), LAYER_DECAY (default 0.8; large 0.9, tiny 1).
+# weights. EPOCHS (default 3), BATCH (default 32), LAYER_DECAY (default 0.8; large 0.9; tiny 1,
+# with BUDGET=hour and night 0.8).
 # Run again to resume. RoBERTa gets the same optimizer and settings.
 set -euo pipefail
 source "$(dirname "$0")/env.sh"
