@@ -107,17 +107,27 @@ class Experiment:
             write_report(self.out_dir)
 
     def go(self) -> None:
-        """All runs of a budget, then those of the next; several fine-tunings at a time."""
+        """All runs of a budget, then those of the next; several fine-tunings at a time.
+
+        Of tiny, which takes a core, several pre-trainings too.
+        """
         for group in dict.fromkeys(map(name_group, self.runs)):
             runs = [run for run in self.runs if name_group(run) == group]
-            ready = [run for run in runs if self.pretrain(run)]
-            self.report()
+            work = self.pretrain_and_measure
+            if self.args.size != "tiny":
+                runs = [run for run in runs if self.pretrain(run)]
+                self.report()
+                work = self.measure
             with ThreadPoolExecutor(self.args.jobs) as pool:
                 try:
-                    list(pool.map(self.measure, ready))
+                    list(pool.map(work, runs))
                 finally:
                     if sys.exc_info()[0]:
                         self.stages.stop()
+
+    def pretrain_and_measure(self, run: Run) -> None:
+        if self.pretrain(run):
+            self.measure(run)
 
 
 def name_group(run: Run) -> Tuple[bool, float]:
@@ -160,7 +170,12 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
         help="budgets that are pre-trained with a second seed too",
     )
     parser.add_argument("--no-ablations", action="store_true")
-    parser.add_argument("--jobs", type=int, default=1, help="models fine-tuned at a time")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="models fine-tuned at a time, of tiny pre-trained too",
+    )
     for model in ("electra", "roberta", "finetune"):
         parser.add_argument(
             f"--{model}-options",

@@ -222,7 +222,15 @@ def test_text_in_and_a_curve_out(inputs, tmp_path, monkeypatch):
     }.items():
         monkeypatch.setenv(name, value)
     command = [str(tmp_path / "out"), str(inputs / "text.txt"), "--vocab-size", "80"]
-    command += ["--budgets", "2", "--no-ablations", "--electra-options", "--log-interval 1"]
+    command += [
+        "--budgets",
+        "2",
+        "--no-ablations",
+        "--jobs",
+        "2",
+        "--electra-options",
+        "--log-interval 1",
+    ]
     script = ROOT / "scripts" / "reproduce.sh"
     done = run(script, *command)
     report = tmp_path / "out" / "report"
