@@ -232,7 +232,7 @@ def test_text_in_and_a_curve_out(inputs, tmp_path, monkeypatch):
         "--log-interval 1",
     ]
     script = ROOT / "scripts" / "reproduce.sh"
-    done = run(script, *command)
+    done = run(script, *command, timeout=3000)  # nineteen commands
     report = tmp_path / "out" / "report"
     results = json.loads((report / "results.json").read_text())
     assert [result["complete"] for result in results] == [True] * 4
@@ -252,7 +252,7 @@ def test_text_in_and_a_curve_out(inputs, tmp_path, monkeypatch):
         assert 0 < result["share_of_peak"] < 1
     assert "not run" not in (report / "evidence.md").read_text()
     assert (report / "curve.png").stat().st_size > 10_000
-    again = run(script, *command)
+    again = run(script, *command, timeout=3000)
     # the data and the tags; of each model pre-training, GLUE, tags, pairs, and of three features
     assert again.output.count("done before") == done.output.count("done in") == 2 + 4 * 4 + 3
     other = run(script, *command, "--roberta-options", "--lr 1", check=False)
