@@ -1,5 +1,11 @@
-"""What only a GPU can show: no synchronisation, the flash kernel, CUDA graphs."""
+"""What only a GPU can show: no synchronisation, the flash kernel, CUDA graphs, half precision.
 
+`GPU_TESTS_DEVICE=cpu pytest -m gpu` tries what a CPU can run of it (check_gpu.sh --device cpu).
+"""
+
+import os
+import re
+import subprocess
 import sys
 
 import pytest
@@ -11,12 +17,18 @@ from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterio
 from fairseq_electra.data.pick_dataset import PickDataset, max_picks
 from fairseq_electra.modules.compiling import GRAPH_MODES
 from fairseq_electra.optim.electra_adam import ElectraAdam, ElectraAdamConfig
-from tiny import TINY_OPTIONS, USER_DIR, make_dictionary
+from tiny import ROOT, TINY_OPTIONS, USER_DIR, make_dictionary
 
+DEVICE = torch.device(os.environ.get("GPU_TESTS_DEVICE", "cuda"))
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.skipif(
+        DEVICE.type == "cuda" and not torch.cuda.is_available(), reason="needs a CUDA device"
+    ),
 ]
+on_cuda = pytest.mark.skipif(
+    DEVICE.type != "cuda", reason="tried on a CPU, which has no such thing"
+)
 
 
 def make_sample(sentences=8, length=32, shortest=None) -> dict:
@@ -33,7 +45,7 @@ def make_sample(sentences=8, length=32, shortest=None) -> dict:
     sizes = [len(sentence) for sentence in tokens]
     dataset = PickDataset(tokens, sizes, dictionary, 0.15, max_picks(0.15, length))
     sample = dataset.collater([dataset[index] for index in range(sentences)])
-    return apply_to_sample(lambda tensor: tensor.cuda(), sample)
+    return apply_to_sample(lambda tensor: tensor.to(DEVICE), sample)
 
 
 class Task:
@@ -42,7 +54,7 @@ class Task:
 
 def build_step(build_model, batches=1, **options):
     """A whole update of a model on the GPU over its batch, so many times; returns its loss."""
-    model = build_model(**options).cuda()
+    model = build_model(**options).to(DEVICE)
     criterion = ElectraCriterion(ElectraCriterionConfig(), Task())
     optimizer = ElectraAdam(ElectraAdamConfig(lr=[1e-3]), model.parameters())
 
@@ -60,6 +72,7 @@ def build_step(build_model, batches=1, **options):
     return step
 
 
+@on_cuda
 @pytest.mark.parametrize("shortest", [None, 5])
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_an_update_never_waits_for_the_device(build_model, precision, shortest):
@@ -73,6 +86,7 @@ def test_an_update_never_waits_for_the_device(build_model, precision, shortest):
         torch.cuda.set_sync_debug_mode("default")
 
 
+@on_cuda
 def test_flash_attention_is_enough_without_padding(build_model):
     """Any other kernel would raise here."""
     step = build_step(build_model, precision="bf16", attention_dropout=0.1)
@@ -80,6 +94,7 @@ def test_flash_attention_is_enough_without_padding(build_model):
         step(make_sample())
 
 
+@on_cuda
 @pytest.mark.parametrize("batches", [1, 2])  # as --update-freq
 @pytest.mark.parametrize("mode", ["default", *GRAPH_MODES])
 def test_compiled_updates_are_those_of_the_plain_step(build_model, mode, batches):
@@ -90,6 +105,7 @@ def test_compiled_updates_are_those_of_the_plain_step(build_model, mode, batches
         torch.testing.assert_close(compiled(sample), plain(sample), rtol=1e-3, atol=1e-2)
 
 
+@on_cuda
 @pytest.mark.parametrize("mode", GRAPH_MODES)
 def test_a_validation_among_compiled_updates(build_model, mode):
     """Its losses are those of the plain model, whatever the graphs' memory is used for."""
@@ -97,7 +113,7 @@ def test_a_validation_among_compiled_updates(build_model, mode):
     criterion = ElectraCriterion(ElectraCriterionConfig(), Task())
     losses = {}
     for chosen in ("none", mode):
-        model = build_model(compile=chosen).cuda()
+        model = build_model(compile=chosen).to(DEVICE)
         losses[chosen] = []
         for _ in range(3):
             criterion.measure = None  # compiled as this model is
@@ -110,17 +126,111 @@ def test_a_validation_among_compiled_updates(build_model, mode):
     assert losses[mode] == pytest.approx(losses["none"], rel=1e-3)
 
 
-@pytest.mark.parametrize("options", [(), ("--compile", "reduce-overhead", "--update-freq", "2")])
-def test_fairseq_train_on_a_gpu(run_command, data_bin, tmp_path, options):
-    """Training, validation, checkpoint and resuming, in bf16."""
+def test_two_updates_are_those_of_the_cpu(build_model):
+    """Corruption included: which words are replaced does not depend on the device."""
+    samples = [make_sample(), make_sample(shortest=5)]
+    losses = {}
+    for device in ("cpu", DEVICE):
+        model = build_model().to(device)
+        criterion = ElectraCriterion(ElectraCriterionConfig(), Task())
+        optimizer = ElectraAdam(ElectraAdamConfig(lr=[1e-3]), model.parameters())
+        losses[str(device)] = []
+        for sample in samples:
+            sample = apply_to_sample(lambda tensor: tensor.to(device), sample)  # noqa: B023
+            loss, sample_size, _ = criterion(model, sample)
+            (loss / sample_size).backward()
+            optimizer.clip_grad_norm(1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            losses[str(device)].append(float(loss) / sample_size)
+    assert losses[str(DEVICE)] == pytest.approx(losses["cpu"], rel=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_packed_features_are_those_of_padded_ones(build_model, precision):
+    """--attention fused leaves padding out of all but attention; reference computes it."""
+    sample = make_sample(shortest=5)
+    tokens = sample["net_input"]["src_tokens"]
+    there = tokens != make_dictionary().pad()
+    features = {}
+    for attention in ("fused", "reference"):
+        model = build_model(attention=attention, precision=precision).to(DEVICE).eval()
+        with torch.no_grad():
+            features[attention] = model.encode(tokens, features_only=True)[0][there].float()
+    tolerance = 1e-4 if precision == "float32" else 5e-2
+    torch.testing.assert_close(
+        features["fused"], features["reference"], rtol=tolerance, atol=tolerance
+    )
+
+
+def train(data_bin, save_dir, *options) -> str:
+    """What fairseq-train prints, in a process that sees the GPU, as those of other tests do not."""
+    command = [
+        *(sys.executable, "-m", "fairseq_cli.train", data_bin, "--user-dir", USER_DIR),
+        *("--task", "electra", "--criterion", "electra", "--arch", "electra_tiny"),
+        *(*TINY_OPTIONS, "--optimizer", "electra_adam", "--lr", "1e-3", "--clip-norm", 1.0),
+        *("--tokens-per-sample", 32, "--batch-size", 8, "--num-workers", 1),
+        *("--validate-interval-updates", 5, "--save-dir", save_dir, "--log-interval", 1),
+        *("--save-interval-updates", 5, "--log-format", "simple"),
+        *(["--cpu"] if DEVICE.type == "cpu" else []),
+        *options,
+    ]
+    done = subprocess.run(
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    return done.stdout
+
+
+PRECISIONS = {
+    "--precision bf16": ("--precision", "bf16"),
+    "--bf16": ("--bf16", "--fp16-no-flatten-grads"),
+    "--amp": ("--amp",),
+    "--fp16": ("--fp16", "--fp16-no-flatten-grads"),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if "precision" in name else pytest.param(name, marks=on_cuda) for name in PRECISIONS],
+)
+def test_a_short_training_in_half_precision(data_bin, tmp_path, name):
+    """Training, validation and checkpoint; the loss falls and no update is lost."""
+    output = train(data_bin, tmp_path, *PRECISIONS[name], "--max-update", 20)
+    assert "| valid |" in output and (tmp_path / "checkpoint_last.pt").exists()
+    assert "overflow" not in output
+    losses = [float(loss) for loss in re.findall(r"train_inner .*? loss=([\d.]+)", output)]
+    assert len(losses) == 20 and losses[-1] < losses[0]
+
+
+@on_cuda
+def test_a_compiled_training_resumes(data_bin, tmp_path):
+    options = ("--precision", "bf16", "--compile", "reduce-overhead", "--update-freq", 2)
     for updates in (10, 20):
-        output = run_command(
-            *(sys.executable, "-m", "fairseq_cli.train", data_bin, "--user-dir", USER_DIR),
-            *("--task", "electra", "--criterion", "electra", "--arch", "electra_tiny"),
-            *(*TINY_OPTIONS, "--optimizer", "electra_adam", "--lr", "1e-3", "--clip-norm", 1.0),
-            *("--tokens-per-sample", 32, "--batch-size", 8, "--num-workers", 1),
-            *("--validate-interval-updates", 5, "--precision", "bf16", "--save-dir", tmp_path),
-            *("--max-update", updates, *options),
-        ).output
+        output = train(data_bin, tmp_path, *options, "--max-update", updates)
         assert "| valid |" in output
     assert "Loaded checkpoint" in output
+
+
+def test_a_resumed_training_ends_with_the_same_weights(data_bin, tmp_path):
+    """On a GPU nearly: some of its kernels add in another order each time."""
+    for name, updates in (("whole", 8), ("parts", 4), ("parts", 8)):
+        output = train(data_bin, tmp_path / name, "--max-update", updates)
+    assert "Loaded checkpoint" in output
+    begun, whole, parts = (
+        torch.load(tmp_path / name, weights_only=True)["model"]
+        for name in (
+            "parts/checkpoint_1_5.pt",
+            "whole/checkpoint_last.pt",
+            "parts/checkpoint_last.pt",
+        )
+    )
+    weights = [name for name, tensor in whole.items() if tensor.is_floating_point()]
+    for name in weights:
+        torch.testing.assert_close(parts[name], whole[name], rtol=1e-4, atol=1e-6)
+    assert any(not torch.allclose(begun[name], whole[name], atol=1e-4) for name in weights)
