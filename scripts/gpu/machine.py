@@ -7,17 +7,18 @@ import subprocess
 import torch
 
 from fairseq_electra.optim.electra_optimizer import apex_obstacle
-from scripts.benchmark.run import PEAK_SIDE, describe_machine
+from scripts.benchmark.run import describe_machine
 from scripts.benchmark.timing import REPEATS, time_call
 from scripts.gpu.common import parse_args, write
 
 ROUNDS = 5
+SIDE = {"cuda": 8192, "cpu": 512}  # of the matrices
 COPY_BYTES = {"cuda": 4 << 30, "cpu": 64 << 20}
 
 
 def measure_peaks(device: torch.device) -> dict:
     """FLOPs a second of a large matrix product by type; float32 with and without TF32."""
-    side = PEAK_SIDE[device.type]
+    side = SIDE[device.type]
     kinds = {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float32}
     if device.type == "cuda":
         kinds["tf32"] = torch.float32

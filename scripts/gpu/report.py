@@ -70,7 +70,7 @@ def format_machine(machine: dict, _: dict) -> str:
     known = ("device", "driver", "cuda", "torch", "fairseq", "transformers", "apex", "date")
     lines = ["; ".join(f"{key} {machine[key]}" for key in known if key in machine)]
     if "copy" in machine:
-        lines.append(f"copy {machine['copy'] / 1e12:.2f} TB/s")
+        lines.append(f"copy {machine['copy'] / 1e9:,.0f} GB/s, read and written")
     for name, peak in machine.get("peaks", {}).items():
         lines.append(f"matrix product {name} {peak / 1e12:.3g} TFLOP/s")
     return "\n".join(lines) + "\n"

@@ -25,7 +25,7 @@ from scripts.benchmark.pipeline import measure_optimizers
 from scripts.benchmark.run import measure_group
 from scripts.gpu.common import list_settings, parse_args, write
 
-ROUNDS = 5
+ROUNDS = {"cuda": 5, "cpu": 1}
 EVEN_VOCAB_SIZE = 30_528  # a multiple of 64, as matrix units like them
 COMPILED = ("default", "reduce-overhead")
 
@@ -76,7 +76,7 @@ def measure(setting: Setting, title: str, build: Build, peaks: Dict[str, List[fl
             built,
             setting,
             make_batches(setting, make_dictionary(setting.vocab_size)),
-            ROUNDS,
+            ROUNDS[setting.device.type],
             peaks,
         )
     except Exception as error:  # whatever it is, the next row may work
@@ -99,7 +99,7 @@ def main() -> None:
         if args.device.type == "cuda":
             torch.cuda.empty_cache()
         if not result["optimizers"] and title.startswith("Hugging Face"):
-            result["optimizers"] = measure_optimizers(settings[-1], ROUNDS)
+            result["optimizers"] = measure_optimizers(settings[-1], ROUNDS[args.device.type])
             write(args.out / "speed.json", result)
 
 

@@ -36,7 +36,12 @@ def make_command(setting: Setting, data: Path, save_dir: Path) -> List[str]:
     if not on_gpu:
         recipe += ["--num-workers", 0]
     done = subprocess.run(list(map(str, recipe)), capture_output=True, text=True, check=True)
-    return [sys.executable, "-m", "fairseq_cli.train", *shlex.split(done.stdout)[1:]]
+    return [
+        sys.executable,
+        "-m",
+        "fairseq_cli.train",
+        *shlex.split(done.stdout.replace("\\\n", " "))[1:],
+    ]
 
 
 def train(command: List[str], seconds: float, log: Path) -> List[Dict]:
