@@ -35,6 +35,8 @@ def measure(setting: Setting) -> Dict:
     for event in profiler.key_averages():
         if on_gpu and event.device_type != DeviceType.CUDA:
             continue
+        if getattr(event, "is_user_annotation", False):  # it spans kernels that are counted too
+            continue
         spent = event.self_device_time_total if on_gpu else event.self_cpu_time_total
         kernels[event.key] = kernels.get(event.key, 0.0) + spent / 1e3 / STEPS
         calls[event.key] = calls.get(event.key, 0) + event.count // STEPS
