@@ -27,7 +27,7 @@ except ImportError as error:
 # (as fairseq-train does before).
 logging.root.level, logging.root.handlers[:] = LOG
 
-from fairseq_electra.compat import checkpoints, distributed, loading, updates  # noqa: E402
+from fairseq_electra.compat import checkpoints, distributed, loading, updates  # noqa: E402 (after fairseq)
 
 REQUIRED = (  # fairseq fails without them, with today's torch and numpy or this plugin's models
     checkpoints.allow_checkpoint_classes,

@@ -41,9 +41,8 @@ ARMS = {
         ROBERTA._replace(is_plain=True, options=("--lr", "1e-3")),
     )
 }
-WARMUP_SHARE = (
-    10  # a short run warms up for a tenth of its updates: the paper's 10 000 are too many
-)
+# A short run warms up for a tenth of its updates: the paper's 10 000 are too many.
+WARMUP_SHARE = 10
 
 
 class Ablation(NamedTuple):
@@ -147,7 +146,8 @@ def plan_arm(
         matched = match_updates(
             updates, usual["run"] / updates, counted[key] * own.batch * own.tokens
         )
-    name = f"{arm.name}-{budget:g}" + (f"-seed-{seed}" if seed > 1 else "")
+    # "-seed-N" after it is for fine-tuning's seeds, in the names of stages
+    name = ("second-" if seed == 2 else "") + f"{arm.name}-{budget:g}"
     return make_run(arm, name, recipe, budget, matched, seed)
 
 

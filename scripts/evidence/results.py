@@ -85,13 +85,7 @@ def average_scores(glue: Optional[dict], tasks: List[str]) -> Optional[dict]:
     if len(set(map(len, scores))) > 1:  # a seed that is not through with all tasks
         scores = [values[: min(map(len, scores))] for values in scores]
     means = [statistics.mean(values) for values in zip(*scores, strict=True)]
-    return {
-        "median": statistics.median(means),
-        "lowest": min(means),
-        "best": max(means),
-        "sd": statistics.stdev(means) if len(means) > 1 else 0.0,
-        "scores": means,
-    }
+    return describe(means)
 
 
 def join_seeds(results: List[dict], tasks: List[str]) -> List[dict]:

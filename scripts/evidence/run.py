@@ -72,7 +72,7 @@ class Experiment:
             out = self.make_folder("pairs") / f"{run.name}.json"
             command = [*front_door, "minimal-pairs", checkpoint, *files, "--out", str(out)]
             self.stages.run(Stage(f"pairs-{run.name}", command, {}))
-        if run.model != "roberta":  # whose features have another shape in fairseq
+        if run.model != "roberta":  # the command reads ELECTRA's encoder alone
             out = self.make_folder("features") / f"{run.name}.json"
             command = [*front_door, "features", f"last={checkpoint}", "--out", str(out)]
             self.stages.run(Stage(f"features-{run.name}", command, {}))

@@ -2,12 +2,12 @@
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import List
 
 import torch
 
-from scripts.benchmark.contenders import Setting
+from scripts.benchmark.contenders import Setting, build_ours, make_batches, make_dictionary
 
 VOCAB_SIZE = 30_522  # BERT's
 DROPOUT = 0.1
@@ -37,25 +37,16 @@ def write(path: Path, result: dict) -> None:
     new.replace(path)
 
 
-def list_settings(device: torch.device) -> List[Setting]:
-    """What is measured on a device; a GPU's memory decides the batch where none is given."""
+def make_setting(device: torch.device, number: int) -> Setting:
+    """One of SETTINGS, by its number; a GPU's memory decides the batch where none is given."""
+    size, tokens, batch = SETTINGS[device.type][number]
     vocab_size = VOCAB_SIZE if device.type == "cuda" else 100
-    settings = [
-        Setting(size, tokens, batch, device, vocab_size, DROPOUT)
-        for size, tokens, batch in SETTINGS[device.type]
-    ]
-    return [setting if setting.batch else fill(setting) for setting in settings]
+    setting = Setting(size, tokens, batch, device, vocab_size, DROPOUT)
+    return setting if batch else fill(setting)
 
 
-def fill(setting: Setting, share: float = 0.8) -> Setting:
-    """The setting with the largest batch, a power of two, that takes at most `share` of the GPU.
-
-    Measured by steps of 8 and 16 sequences: the difference is what a sequence takes.
-    """
-    from dataclasses import replace
-
-    from scripts.benchmark.contenders import build_ours, make_batches, make_dictionary
-
+def fill(setting: Setting) -> Setting:
+    """With the largest batch that should fit the GPU, judged by steps of 8 and 16 sequences."""
     dictionary = make_dictionary(setting.vocab_size)
     contender = build_ours(replace(setting, batch=16), dictionary, precision="bf16")
     peaks = []
@@ -65,12 +56,20 @@ def fill(setting: Setting, share: float = 0.8) -> Setting:
         torch.cuda.reset_peak_memory_stats()
         contender.step(sample)
         peaks.append(torch.cuda.max_memory_allocated())
-    each = max(1, (peaks[1] - peaks[0]) / 8)
-    room = share * torch.cuda.get_device_properties(setting.device).total_memory
-    most = int((room - peaks[0]) / each)
-    batch = 16
-    while batch * 2 <= min(most, MOST[setting.size]):
-        batch *= 2
     del contender
     torch.cuda.empty_cache()
-    return replace(setting, batch=batch)
+    memory = torch.cuda.get_device_properties(setting.device).total_memory
+    return replace(setting, batch=choose_batch(*peaks, memory, MOST[setting.size]))
+
+
+def choose_batch(of_8: int, of_16: int, memory: int, most: int, share: float = 0.8) -> int:
+    """The largest power of two, from 16 to `most`, of sequences that take `share` of the memory.
+
+    Args:
+        of_8, of_16: bytes that so many sequences take, with weights and optimizer.
+    """
+    each = max(1, (of_16 - of_8) / 8)
+    batch = 16
+    while 2 * batch <= most and of_8 + (2 * batch - 8) * each <= share * memory:
+        batch *= 2
+    return batch

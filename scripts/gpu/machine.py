@@ -3,47 +3,44 @@
 import shutil
 import statistics
 import subprocess
+from typing import Callable
 
 import torch
 
 from fairseq_electra.optim.electra_optimizer import apex_obstacle
-from scripts.benchmark.run import describe_machine
+from scripts.benchmark.run import PEAK_DTYPES, PEAK_SIDE, describe_machine, multiply
 from scripts.benchmark.timing import REPEATS, time_call
 from scripts.gpu.common import parse_args, write
 
 ROUNDS = 5
-SIDE = {"cuda": 8192, "cpu": 512}  # of the matrices
 COPY_BYTES = {"cuda": 4 << 30, "cpu": 64 << 20}
 
 
 def measure_peaks(device: torch.device) -> dict:
-    """FLOPs a second of a large matrix product by type; float32 with and without TF32."""
-    side = SIDE[device.type]
-    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16, "float32": torch.float32}
+    """FLOPs a second of a large matrix product by type; on a GPU float32 with TF32 too."""
+    kinds = dict(PEAK_DTYPES[device.type])
     if device.type == "cuda":
         kinds["tf32"] = torch.float32
     peaks = {}
     for name, dtype in kinds.items():
         torch.backends.cuda.matmul.allow_tf32 = name == "tf32"
-        a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        seconds = [
-            time_call(lambda a=a, b=b: torch.mm(a, b), device, REPEATS[device.type])
-            for _ in range(1 + ROUNDS)
-        ]
-        peaks[name] = 2 * side**3 / statistics.median(seconds[1:])
+        seconds = measure(multiply(device, dtype), device)
+        peaks[name] = 2 * PEAK_SIDE[device.type] ** 3 / seconds
     torch.backends.cuda.matmul.allow_tf32 = False
     return peaks
+
+
+def measure(call: Callable[[], None], device: torch.device) -> float:
+    """Seconds of a call, the median of ROUNDS after one that warms up."""
+    seconds = [time_call(call, device, REPEATS[device.type]) for _ in range(1 + ROUNDS)]
+    return statistics.median(seconds[1:])
 
 
 def measure_copy(device: torch.device) -> float:
     """Bytes a second of a copy in the device's memory, those read and those written."""
     source = torch.randn(COPY_BYTES[device.type] // 4, device=device)
     target = torch.empty_like(source)
-    seconds = [
-        time_call(lambda: target.copy_(source), device, REPEATS[device.type])
-        for _ in range(1 + ROUNDS)
-    ]
-    return 2 * COPY_BYTES[device.type] / statistics.median(seconds[1:])
+    return 2 * COPY_BYTES[device.type] / measure(lambda: target.copy_(source), device)
 
 
 def read_driver() -> str:
@@ -70,8 +67,9 @@ def main() -> None:
         machine["multiprocessors"] = properties.multi_processor_count
     path = args.out / "machine.json"
     write(path, machine)
-    write(path, {**machine, "copy": measure_copy(args.device)})
-    write(path, {**machine, "copy": measure_copy(args.device), "peaks": measure_peaks(args.device)})
+    for name, measure_it in (("copy", measure_copy), ("peaks", measure_peaks)):
+        machine[name] = measure_it(args.device)
+        write(path, machine)
 
 
 if __name__ == "__main__":

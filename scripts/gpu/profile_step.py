@@ -1,15 +1,15 @@
 """Where a step's time goes: the most expensive kernels, matrix products, gaps between kernels."""
 
 import re
-import time
+from itertools import cycle
 from typing import Dict
 
-import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from scripts.benchmark.contenders import Setting, build_ours, make_batches, make_dictionary
-from scripts.gpu.common import list_settings, parse_args, write
+from scripts.benchmark.timing import time_call
+from scripts.gpu.common import make_setting, parse_args, write
 
 TOP = 10
 STEPS = 5
@@ -22,14 +22,14 @@ def measure(setting: Setting) -> Dict:
     """Milliseconds of a step, and of its kernels (on the CPU: operators) the TOP and the sums."""
     dictionary = make_dictionary(setting.vocab_size)
     contender = build_ours(setting, dictionary, precision="bf16")
-    batches = make_batches(setting, dictionary)
     on_gpu = setting.device.type == "cuda"
-    for number in range(3):
-        contender.step(batches[number % len(batches)])
-    wall = time_steps(contender, batches, on_gpu)
+    turn = cycle(make_batches(setting, dictionary))
+    for _ in range(3):
+        contender.step(next(turn))
+    wall = time_call(lambda: contender.step(next(turn)), setting.device, STEPS)
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     with profile(activities=activities) as profiler:
-        time_steps(contender, batches, on_gpu)
+        time_call(lambda: contender.step(next(turn)), setting.device, STEPS)
     kernels: Dict[str, float] = {}
     calls: Dict[str, int] = {}
     for event in profiler.key_averages():
@@ -54,24 +54,11 @@ def measure(setting: Setting) -> Dict:
     }
 
 
-def time_steps(contender, batches, on_gpu: bool) -> float:
-    """Seconds of a step, the mean of STEPS in a row."""
-    if on_gpu:
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    for number in range(STEPS):
-        contender.step(batches[number % len(batches)])
-    if on_gpu:
-        torch.cuda.synchronize()
-    return (time.perf_counter() - start) / STEPS
-
-
 def main() -> None:
     args = parse_args()
     result = {"rows": []}
-    settings = list_settings(args.device)
-    for setting in [settings[0], settings[-1]]:
-        result["rows"].append(measure(setting))
+    for number in (0, -1):
+        result["rows"].append(measure(make_setting(args.device, number)))
         write(args.out / "profile.json", result)
 
 

@@ -1,12 +1,12 @@
 """The table of check_gpu.sh, of whatever its steps have written so far.
 
-In: OUT with STEP.json, STEP.log, tests.xml, and how each step ended. Out: OUT/report.md.
+In: OUT with STEP.json and STEP.log, and how each step ended. Out: OUT/report.md.
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Dict, List
-from xml.etree import ElementTree
 
 LAST_LINES = 3  # of the log of a step that failed
 
@@ -14,7 +14,6 @@ LAST_LINES = 3  # of the log of a step that failed
 def write_report(out: Path, states: Dict[str, dict]) -> None:
     """Write OUT/report.md."""
     parts = [format_states(states, out)]
-    machine = read(out / "machine.json")
     for name, format_part in (
         ("machine", format_machine),
         ("speed", format_speed),
@@ -23,7 +22,7 @@ def write_report(out: Path, states: Dict[str, dict]) -> None:
     ):
         result = read(out / f"{name}.json")
         if name in states and result:
-            parts.append(format_part(result, machine))
+            parts.append(format_part(result))
     (out / "report.md").write_text("\n".join(parts), "utf-8")
 
 
@@ -37,36 +36,29 @@ def format_states(states: Dict[str, dict], out: Path) -> str:
     lines = []
     for name, state in states.items():
         text = f"{name}: {state['state']}, {state['seconds']:.0f} s"
+        log = (out / f"{name}.log").read_text("utf-8", errors="replace")
         if name == "tests":
-            text += describe_tests(out / "tests.xml")
+            text += describe_tests(log)
         elif state["state"] != "ok":
-            log = (out / f"{name}.log").read_text("utf-8", errors="replace").strip().splitlines()
-            text += "".join(f"\n    {line[:150]}" for line in log[-LAST_LINES:])
+            last = log.strip().splitlines()[-LAST_LINES:]
+            text += "".join(f"\n    {line[:150]}" for line in last)
         lines.append(text)
     return "\n".join(lines) + "\n"
 
 
-def describe_tests(path: Path) -> str:
-    """How many tests passed, which failed, which were skipped and why."""
-    if not path.exists():
-        return "; no test has ended"
-    cases = list(ElementTree.parse(path).iter("testcase"))
-    bad = [c for c in cases if c.find("failure") is not None or c.find("error") is not None]
-    skipped = [c for c in cases if c.find("skipped") is not None]
-    text = f"; {len(cases) - len(bad) - len(skipped)} passed"
-    for case in bad:
-        problem = case.find("failure") if case.find("failure") is not None else case.find("error")
-        text += (
-            f"\n    failed: {case.get('name')}: {problem.get('message', '').splitlines()[0][:110]}"
-        )
-    for case in skipped:
-        text += (
-            f"\n    skipped: {case.get('name')}: {case.find('skipped').get('message', '')[:110]}"
-        )
-    return text
+def describe_tests(log: str) -> str:
+    """How many tests passed, which failed, and at the end of pytest's log why some were skipped."""
+    ended = re.findall(r"^\S+::(.+?) (PASSED|FAILED|ERROR|SKIPPED)", log, re.MULTILINE)
+    text = f"; {sum(result == 'PASSED' for _, result in ended)} passed"
+    for name, result in ended:
+        if result in ("FAILED", "ERROR"):
+            reason = re.search(f"^(?:FAILED|ERROR) .*::{re.escape(name)} - (.*)", log, re.MULTILINE)
+            text += f"\n    failed: {name}: {reason[1][:110] if reason else 'see tests.log'}"
+    skipped = re.findall(r"^SKIPPED (\[\d+\]) \S+ (.*)", log, re.MULTILINE)
+    return text + "".join(f"\n    skipped {times} {why[:110]}" for times, why in skipped)
 
 
-def format_machine(machine: dict, _: dict) -> str:
+def format_machine(machine: dict) -> str:
     known = ("device", "driver", "cuda", "torch", "fairseq", "transformers", "apex", "date")
     lines = ["; ".join(f"{key} {machine[key]}" for key in known if key in machine)]
     if "copy" in machine:
@@ -76,7 +68,7 @@ def format_machine(machine: dict, _: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def format_speed(speed: dict, machine: dict) -> str:
+def format_speed(speed: dict) -> str:
     """Tokens a second, beside the first row of each setting; the optimizer beside its bytes."""
     rows = [["", "setting", "tokens/s", "of the peak", "TFLOP/s", "step's memory"]]
     for row in speed["rows"]:
@@ -104,7 +96,7 @@ def format_speed(speed: dict, machine: dict) -> str:
     return text + ("\n" + join(optimizers) if speed["optimizers"] else "")
 
 
-def format_profile(profile: dict, _: dict) -> str:
+def format_profile(profile: dict) -> str:
     parts = []
     for row in profile["rows"]:
         parts.append(
@@ -118,7 +110,7 @@ def format_profile(profile: dict, _: dict) -> str:
     return "\n".join(parts)
 
 
-def format_training(training: dict, _: dict) -> str:
+def format_training(training: dict) -> str:
     names = ["tokens_per_second", "updates", "compared_at", "gen_loss", "disc_loss", "disc_auc"]
     rows = [[f"fairseq-train, {training['data']}", *names]]
     for name, run in training["runs"].items():

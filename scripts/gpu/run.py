@@ -73,8 +73,8 @@ def list_steps(args: argparse.Namespace) -> List[Step]:
     commands = {
         "machine": ["-m", "scripts.gpu.machine", *common],
         "tests": [
-            *("-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "tests/models/test_gpu.py"),
-            *("tests/optim", f"--junit-xml={args.out / 'tests.xml'}"),
+            *("-m", "pytest", "-m", "gpu", "-p", "no:cacheprovider", "-vv", "-rfEs"),
+            *("tests/models/test_gpu.py", "tests/optim"),
         ],
         "speed": ["-m", "scripts.gpu.speed", *common],
         "profile": ["-m", "scripts.gpu.profile_step", *common],
@@ -94,6 +94,7 @@ def run_steps(steps: List[Step], seconds: float, out: Path, environment: Dict[st
         shares = sum(each.share for each in steps[number:])
         limit = max(LEAST_SECONDS, (end - time.monotonic()) * step.share / shares)
         print(f"{step.name}: at most {limit:.0f} s ...", flush=True)
+        (out / f"{step.name}.json").unlink(missing_ok=True)  # of an earlier run
         start = time.monotonic()
         state = run_step(step, limit, out / f"{step.name}.log", environment)
         states[step.name] = {"state": state, "seconds": round(time.monotonic() - start, 1)}
@@ -131,6 +132,7 @@ def main(argv=None) -> None:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONUNBUFFERED": "1",  # a log has what was printed before its step was stopped
         "GPU_TESTS_DEVICE": args.device,
     }
     states = run_steps(list_steps(args), 60 * args.minutes, args.out, environment)

@@ -23,7 +23,7 @@ from scripts.benchmark.contenders import (
 )
 from scripts.benchmark.pipeline import measure_optimizers
 from scripts.benchmark.run import measure_group
-from scripts.gpu.common import list_settings, parse_args, write
+from scripts.gpu.common import SETTINGS, make_setting, parse_args, write
 
 ROUNDS = {"cuda": 5, "cpu": 1}
 EVEN_VOCAB_SIZE = 30_528  # a multiple of 64, as matrix units like them
@@ -89,7 +89,7 @@ def measure(setting: Setting, title: str, build: Build, peaks: Dict[str, List[fl
 
 def main() -> None:
     args = parse_args()
-    settings = list_settings(args.device)
+    settings = [make_setting(args.device, n) for n in range(len(SETTINGS[args.device.type]))]
     result = {"rows": [], "optimizers": []}
     peaks: Dict[str, List[float]] = {}
     for setting, title, build in list_builds(settings):

@@ -16,7 +16,7 @@ from typing import Dict, List, Optional
 
 from scripts.benchmark.contenders import Setting
 from scripts.benchmark.pipeline import write_data_bin
-from scripts.gpu.common import list_settings, parse_args, write
+from scripts.gpu.common import make_setting, parse_args, write
 
 SECONDS = {"cuda": 60, "cpu": 6}  # of each, after its first line of the log
 RANDOM_TOKENS = {"cuda": 20_000_000, "cpu": 20_000}
@@ -81,7 +81,7 @@ def describe(lines: List[Dict], update: float) -> Dict:
 
 def main() -> None:
     args = parse_args()
-    setting = list_settings(args.device)[0]
+    setting = make_setting(args.device, 0)
     with tempfile.TemporaryDirectory() as folder:
         data = args.data or write_data_bin(Path(folder), setting, RANDOM_TOKENS[args.device.type])
         runs: Dict[str, List[Dict]] = {}

@@ -126,6 +126,7 @@ def test_a_validation_among_compiled_updates(build_model, mode):
     assert losses[mode] == pytest.approx(losses["none"], rel=1e-3)
 
 
+@on_cuda
 def test_two_updates_are_those_of_the_cpu(build_model):
     """Corruption included: which words are replaced does not depend on the device."""
     samples = [make_sample(), make_sample(shortest=5)]
@@ -136,7 +137,7 @@ def test_two_updates_are_those_of_the_cpu(build_model):
         optimizer = ElectraAdam(ElectraAdamConfig(lr=[1e-3]), model.parameters())
         losses[str(device)] = []
         for sample in samples:
-            sample = apply_to_sample(lambda tensor: tensor.to(device), sample)  # noqa: B023
+            sample = apply_to_sample(lambda tensor, to=device: tensor.to(to), sample)
             loss, sample_size, _ = criterion(model, sample)
             (loss / sample_size).backward()
             optimizer.clip_grad_norm(1.0)

@@ -4,10 +4,12 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
+from scripts.gpu.common import choose_batch
 from scripts.gpu.run import Step, list_steps, parse_args, run_steps
 
 ENDED = """
@@ -16,6 +18,7 @@ child = subprocess.Popen(["sleep", "600"])
 pathlib.Path(sys.argv[1]).write_text(str(child.pid))
 child.wait()
 """
+WRITE = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
 
 
 def python(code, *arguments):
@@ -25,9 +28,8 @@ def python(code, *arguments):
 def test_what_fails_or_hangs_costs_the_others_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr("scripts.gpu.run.LEAST_SECONDS", 0.1)
     machine = {"device": "a card", "copy": 2e12, "peaks": {"bf16": 8e14}}
-    write = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.argv[2])"
     steps = [
-        Step("machine", python(write, tmp_path / "machine.json", json.dumps(machine)), 1000),
+        Step("machine", python(WRITE, tmp_path / "machine.json", json.dumps(machine)), 1000),
         Step("speed", python("print('a reason'); raise SystemExit(3)"), 1000),
         Step("profile", python(ENDED, tmp_path / "child"), 1),
         Step("training", python("print('last')"), 1000),
@@ -51,44 +53,49 @@ def test_what_fails_or_hangs_costs_the_others_nothing(tmp_path, monkeypatch):
 
 def is_running(pid) -> bool:
     try:
-        with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
-            return file.read().split()[2] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
     except FileNotFoundError:
         return False
 
 
+def test_the_batch_is_what_should_fit():
+    """2 bytes of weights, 1 of each sequence, of 100 of which 80 may be taken."""
+    assert choose_batch(10, 18, 100, most=1024) == 64
+    assert choose_batch(10, 18, 100, most=32) == 32
+    assert choose_batch(90, 170, 100, most=1024) == 16
+
+
 def test_the_table_has_what_there_is(tmp_path):
-    (tmp_path / "speed.json").write_text(
-        json.dumps(
+    rows = {
+        "rows": [
             {
-                "rows": [
-                    {
-                        "setting": "small@128, batch 128",
-                        "title": "ELECTRA",
-                        "tokens_per_second": 1234567.0,
-                        "share_of_peak": 0.41,
-                        "flops_per_second": 3.2e14,
-                        "step_bytes": 2**31,
-                    },
-                    {"setting": "base@512, batch 256", "title": "ELECTRA", "note": "OutOfMemory"},
-                ],
-                "optimizers": [
-                    {"name": "torch", "milliseconds": 1.5, "times_the_copy": 1.1},
-                    {"name": "apex", "note": "not run: not installed"},
-                ],
-            }
-        )
-    )
-    cases = (
-        '<testcase name="a"/>'
-        '<testcase name="b"><failure message="no &lt; 1"/></testcase>'
-        '<testcase name="c"><skipped message="needs Apex"/></testcase>'
-    )
-    (tmp_path / "tests.xml").write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
-    steps = [Step(name, python("pass"), 1) for name in ("tests", "speed")]
+                "setting": "small@128, batch 128",
+                "title": "ELECTRA",
+                "tokens_per_second": 1234567.0,
+                "share_of_peak": 0.41,
+                "flops_per_second": 3.2e14,
+                "step_bytes": 2**31,
+            },
+            {"setting": "base@512, batch 256", "title": "ELECTRA", "note": "OutOfMemory"},
+        ],
+        "optimizers": [
+            {"name": "torch", "milliseconds": 1.5, "times_the_copy": 1.1},
+            {"name": "apex", "note": "not run: not installed"},
+        ],
+    }
+    printed = [
+        *("t.py::test_a PASSED [ 33%]", "t.py::test_b[0 - 1] FAILED [ 66%]"),
+        *("t.py::test_c SKIPPED (needs Apex) [100%]", "FAILED t.py::test_b[0 - 1] - no < 1"),
+        "SKIPPED [1] t.py:3: needs Apex",
+    ]
+    tests = Step("tests", python(f"print({chr(10).join(printed)!r})"), 1)
+    speed = Step("speed", python(WRITE, tmp_path / "speed.json", json.dumps(rows)), 1)
+    (tmp_path / "profile.json").write_text('{"rows": "of an earlier run"}')
+    steps = [tests, speed, Step("profile", python("raise SystemExit(1)"), 1)]
     run_steps(steps, 600, tmp_path, dict(os.environ))
     report = (tmp_path / "report.md").read_text()
-    assert "; 1 passed\n    failed: b: no < 1\n    skipped: c: needs Apex" in report
+    assert "; 1 passed\n    failed: test_b[0 - 1]: no < 1\n    skipped [1] needs Apex" in report
+    assert "earlier run" not in report
     assert "| ELECTRA | small@128, batch 128 | 1,234,567 | 41% | 320 | 2.0 GiB |" in report
     assert "| ELECTRA | base@512, batch 256 | OutOfMemory |" in report
     assert "| torch | 1.50 | 1.10 |" in report and "| apex | not run: not installed |" in report
@@ -119,7 +126,7 @@ def test_all_steps_on_a_cpu(tmp_path, run_command):
         name: json.loads((tmp_path / f"{name}.json").read_text())
         for name in ("machine", "speed", "profile", "training")
     }
-    assert set(results["machine"]["peaks"]) == {"bf16", "fp16", "float32"}
+    assert set(results["machine"]["peaks"]) == {"bf16", "float32"}
     assert all(row["tokens_per_second"] > 0 for row in results["speed"]["rows"])
     assert all(len(row["top"]) == 10 for row in results["profile"]["rows"])
     assert set(results["training"]["runs"]) == {"plain", "--weight-init local"}

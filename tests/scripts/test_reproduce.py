@@ -57,10 +57,13 @@ def test_tiny_s_arms_cost_the_same_though_their_settings_differ(data):
     names = ["electra", "electra-paper", "mlm", "roberta"]
     assert [run.name for run in runs] == [
         *(f"{name}-100" for name in names),
-        *(f"{name}-100-seed-2" for name in names),
+        *(f"second-{name}-100" for name in names),
         *(f"{name}-200" for name in names),
     ]
     assert [run.seed for run in runs] == [1] * 4 + [2] * 4 + [1] * 4
+    # stages of fine-tuning are NAME-seed-SEED: they must not be taken for those of another run
+    starts = tuple(f"{run.name}-seed-" for run in runs)
+    assert not any(run.name.startswith(starts) for run in runs)
     electra, plain, mlm, roberta = runs[:4]
     whole = count_cost("tiny", data, recipe, (), electra.updates, electra.updates // 3)
     tokens = recipe.batch * recipe.tokens
