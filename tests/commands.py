@@ -25,12 +25,12 @@ POLL = 0.01  # seconds
 class Command:
     """A fairseq command that was started: its `pid`, what it printed, how it ended."""
 
-    def __init__(self, argv: list, environment: dict):
+    def __init__(self, argv: list, environment: dict, end: bool = False):
         handle, path = tempfile.mkstemp(dir=python_folder(), suffix=".txt")
         self._output = Path(path)
         with Path(os.devnull).open() as nothing:
             streams = (nothing.fileno(), handle, handle)
-            self._process = Process(argv, streams, environment, str(ROOT), session=True)
+            self._process = Process(argv, streams, environment, str(ROOT), session=True, end=end)
         os.close(handle)
         self.pid = self._process.pid
 
@@ -68,10 +68,14 @@ def wait_for(get, timeout: float):
     raise TimeoutError
 
 
-def start(module: str, *arguments, **environment) -> Command:
-    """Start `python -m module arguments`; keywords are environment variables."""
+def start(module: str, *arguments, end: bool = False, **environment) -> Command:
+    """Start `python -m module arguments`; other keywords are environment variables.
+
+    With `end` Python takes itself apart in the end, as it does outside of tests.
+    """
     argv = ["-m", module, *map(str, arguments)]
-    return Command(argv, {**command_environment(), **{k: str(v) for k, v in environment.items()}})
+    variables = {name: str(value) for name, value in environment.items()}
+    return Command(argv, {**command_environment(), **variables}, end)
 
 
 def start_server() -> None:

@@ -16,7 +16,7 @@ import sys
 class Process:
     """A process of the server: its `pid`, how it ended."""
 
-    def __init__(self, argv, streams=(0, 1, 2), env=None, cwd=None, session=False):
+    def __init__(self, argv, streams=(0, 1, 2), env=None, cwd=None, session=False, end=False):
         """Start it.
 
         Args:
@@ -25,12 +25,13 @@ class Process:
             env: the whole environment; default this process's. `PYTHON_SERVER` is the socket.
             cwd: default this process's.
             session: in a session of its own, so that signals to the tests do not reach it.
+            end: whether Python takes itself apart in the end, as it always does elsewhere.
         """
         env = dict(os.environ if env is None else env)
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(env["PYTHON_SERVER"])
         cwd = cwd or os.getcwd()  # noqa: PTH109
-        request = {"argv": argv, "env": env, "cwd": cwd, "session": session}
+        request = {"argv": argv, "env": env, "cwd": cwd, "session": session, "end": end}
         message = json.dumps(request).encode() + b"\n"
         sent = socket.send_fds(self._socket, [message], list(streams))
         self._socket.sendall(message[sent:])

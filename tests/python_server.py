@@ -4,12 +4,13 @@ Importing torch and fairseq takes seconds, and the tests run Python some thousan
 this process for it: directly, by `tests/commands.py`, or by the stand-in for `python` that the
 project's shell scripts find there (`python_client.py`).
 
-A client sends a line of JSON (`argv` as Python's command line has it, `cwd`, `env`, `session`)
-with its standard streams, and gets the child's pid. It may send signals, a number a line, and gets
-the exit status at the end, negative if a signal ended it. The child is killed when its client ends.
+A client sends a line of JSON (`argv` as Python's command line has it, `cwd`, `env`, `session`,
+`end`) with its standard streams, and gets the child's pid. It may send signals, a number a line,
+and gets the exit status at the end, negative if a signal ended it. The child is killed when its
+client ends.
 
-A child with a session of its own is one that a test may kill, and ends as Python does. The others
-leave out that Python takes all of torch and fairseq apart, a second or two of nothing.
+A child with a session of its own is one that a test may kill. All but those with `end` leave out
+that Python takes all of torch and fairseq apart in the end, a second or two of nothing.
 """
 
 import atexit
@@ -173,6 +174,7 @@ if __name__ == "__main__":
     listening.listen(64)
     gc.collect()
     gc.freeze()  # a child that collects garbage leaves the memory that it shares alone
+    gc.set_threshold(50_000, 20, 100)  # usually 700, 10, 10: an eighth of a tiny training
     Path(f"{sys.argv[1]}.new").rename(sys.argv[1])  # clients wait for it
     request = serve(listening)
-    (run if request["session"] else run_to_end)(request["argv"])
+    (run if request["end"] else run_to_end)(request["argv"])

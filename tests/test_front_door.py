@@ -1,5 +1,6 @@
 """`fairseq-electra`: what it lists is there, starts without torch, is called by its own name."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,29 +14,36 @@ from tiny import ROOT
 ELECTRA = (sys.executable, "-m", "fairseq_electra")
 
 
-# As the installed command starts, and after its output which of the slow packages were imported.
+# Each command line as the installed command starts it: its status, what it printed, and which of
+# the slow packages are imported after it.
 STARTED = """
-import sys
-sys.argv[0] = "fairseq-electra"
+import contextlib, io, json, sys
+lines, sys.argv = sys.argv[1:], ["fairseq-electra"]
 from fairseq_electra.__main__ import main
-try:
-    main()
-finally:
-    slow = "numpy scipy sklearn matplotlib torch fairseq transformers tensorflow".split()
-    print("slow:", *set(slow).intersection(sys.modules), file=sys.stderr)
+slow = set("numpy scipy sklearn matplotlib torch fairseq transformers tensorflow".split())
+for line in lines:
+    status, out, err = 0, io.StringIO(), io.StringIO()
+    sys.argv = ["fairseq-electra", *line.split()]
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main()
+        except SystemExit as stop:
+            status = stop.code
+    print(json.dumps([status, out.getvalue(), err.getvalue(), sorted(slow & set(sys.modules))]))
 """
 
 
-def start(*arguments):
-    """The command in a new Python: those of python_server.py have torch imported."""
-    command = (sys.executable, "-c", STARTED, *arguments)
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+def start(*lines):
+    """What became of each command line, in a new Python: python_server.py's has torch."""
+    command = (sys.executable, "-c", STARTED, *lines)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return [json.loads(line) for line in done.stdout.splitlines()]
 
 
 def test_the_list_has_every_command_and_imports_nothing_slow():
-    done = start()
-    assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
-    assert done.stderr == "slow:\n"
+    ((status, out, err, slow),) = start("")
+    assert all(f"\n  {name} " in out for name in COMMANDS)
+    assert (status, err, slow) == (0, "", [])
 
 
 @pytest.mark.parametrize("module", ["fairseq_electra", "fairseq_electra.conversion"])
@@ -46,20 +54,19 @@ def test_as_a_module_it_starts_without_torch_too(module):
     assert "| fairseq_electra\n" in done.stderr and "| torch" not in done.stderr
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_help_imports_nothing_slow_and_ends_with_an_example(name):
-    done = start(name, "--help")
-    assert done.stderr == "slow:\n"
-    assert done.stdout.startswith(f"usage: fairseq-electra {name} ")
-    assert done.stdout.endswith(f"example:\n  fairseq-electra {COMMANDS[name].example}\n")
+def test_help_imports_nothing_slow_and_ends_with_an_example():
+    ends = start(*(f"{name} --help" for name in COMMANDS))
+    for name, (status, out, err, slow) in zip(COMMANDS, ends, strict=True):
+        assert (name, status or 0, err, slow) == (name, 0, "", [])
+        assert out.startswith(f"usage: fairseq-electra {name} ")
+        assert out.endswith(f"example:\n  fairseq-electra {COMMANDS[name].example}\n")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_wrong_argument_is_told_before_anything_slow_is_imported(name):
-    done = start(name, "--no-such-option")
-    assert done.returncode == 2 and done.stdout == ""
-    *_, error, slow = done.stderr.splitlines()
-    assert error.startswith(f"fairseq-electra {name}: error: ") and slow == "slow:"
+def test_a_wrong_argument_is_told_before_anything_slow_is_imported():
+    ends = start(*(f"{name} --no-such-option" for name in COMMANDS))
+    for name, (status, out, err, slow) in zip(COMMANDS, ends, strict=True):
+        assert (name, status, out, slow) == (name, 2, "", [])
+        assert err.splitlines()[-1].startswith(f"fairseq-electra {name}: error: ")
 
 
 def test_an_example_is_a_command_line_of_its_command():

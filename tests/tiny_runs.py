@@ -27,20 +27,24 @@ def free_port() -> int:
         return free.getsockname()[1]
 
 
-def launch(data, save_dir, options, workers=1) -> list:
+def launch(data, save_dir, options, workers=1, end=False) -> list:
     """Start the command of a run: one process, or as many as `workers` over gloo.
 
-    `data`: a data-bin, or a list of one for each worker.
+    `data`: a data-bin, or a list of one for each worker. `end`: see `start`.
     """
     if workers == 1:
-        return [start(*run_options(data, save_dir, *options))]
+        return [start(*run_options(data, save_dir, *options), end=end)]
     sources = data if isinstance(data, list) else [data] * workers
     distributed = ("--distributed-world-size", workers)
     distributed += ("--distributed-init-method", f"tcp://127.0.0.1:{free_port()}")
     distributed += ("--distributed-no-spawn", "--distributed-backend", "gloo")
     distributed += ("--ddp-backend", "legacy_ddp")
     return [
-        start(*run_options(source, save_dir, *options), *distributed, "--distributed-rank", rank)
+        start(
+            *run_options(source, save_dir, *options),
+            *(*distributed, "--distributed-rank", rank),
+            end=end,
+        )
         for rank, source in enumerate(sources)
     ]
 

@@ -130,9 +130,7 @@ def says_why(output):
     assert "weights_only" not in last
 
 
-@pytest.mark.parametrize(
-    "given", ["resume", "--restore-file", "--finetune-from-model", "fine-tune", "validate"]
-)
+@pytest.mark.parametrize("given", ["resume", "--restore-file", "fine-tune", "validate"])
 def test_fairseq_commands(
     save_changed, marker, data_bin, tmp_path, train_electra, run_command, given
 ):
@@ -303,14 +301,9 @@ def test_objects_within_numpy_are_refused(save_changed):
         load_checkpoint_to_cpu(str(path))
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("--best-checkpoint-metric", "disc_auc", "--maximize-best-checkpoint-metric"),
-        ("--optimizer", "adam", "--lr-scheduler", "inverse_sqrt"),
-    ],
-)
-def test_what_fairseq_train_writes_is_loaded(data_bin, tmp_path, train_electra, options):
+def test_what_fairseq_train_writes_is_loaded(data_bin, tmp_path, train_electra):
+    options = ("--best-checkpoint-metric", "disc_auc", "--maximize-best-checkpoint-metric")
+    options += ("--optimizer", "adam", "--lr-scheduler", "inverse_sqrt")
     train_electra(data_bin, tmp_path, "--max-update", 2, *options)
     again = train_electra(data_bin, tmp_path, "--max-update", 3, *options)
     assert "Loaded checkpoint" in again.output

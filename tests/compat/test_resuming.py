@@ -196,9 +196,8 @@ def test_patience_is_counted_over_several_starts(data_bin, tmp_path, train_elect
     """At a rate of 0 no validation is better than the first: the third one stops the run."""
     options = ("--lr", 0, "--lr-scheduler", "fixed", "--patience", 2, "--max-epoch", 9)
     options += ("--save-interval-updates", 2, "--validate-interval-updates", 2)
-    for max_update in (2, 4):
-        output = train_electra(data_bin, tmp_path, *options, "--max-update", max_update).output
-        assert "early stop" not in output
+    output = train_electra(data_bin, tmp_path, *options, "--max-update", 4).output
+    assert "early stop" not in output
     output = train_electra(data_bin, tmp_path, *options, "--max-update", 40).output
     assert "early stop since valid performance hasn't improved for last 2 runs" in output
     assert (tmp_path / "checkpoint_1_6.pt").exists()
@@ -217,7 +216,8 @@ def test_an_interval_of_the_log_goes_on_over_a_stop(data_bin, tmp_path, train_el
     options = ("--batch-size", 32, "--lr-scheduler", "fixed", "--max-update", 0)
     options += ("--log-interval", 3, "--max-epoch")
     whole = train_electra(data_bin, tmp_path / "whole", *options, 2).output
-    train_electra(data_bin, tmp_path / "parts", *options, 1)
+    (tmp_path / "parts").mkdir()
+    shutil.copy(tmp_path / "whole" / "checkpoint1.pt", tmp_path / "parts" / "checkpoint_last.pt")
     resumed = train_electra(data_bin, tmp_path / "parts", *options, 2).output
     assert read_line(resumed, 6) == read_line(whole, 6)
 

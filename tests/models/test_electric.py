@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 import torch
@@ -70,15 +71,17 @@ LONGER = ("--max-update", 30, "--lr", "1e-2", "--mask-prob", 0.3)
 
 
 def test_losses_fall_and_a_resumed_run_is_the_same(data_bin, tmp_path, train_electra):
-    output = train_electra(data_bin, tmp_path / "whole", *ELECTRIC, *LONGER).output
+    saved = (*ELECTRIC, *LONGER, "--save-interval-updates", 22)
+    output = train_electra(data_bin, tmp_path / "whole", *saved).output
     lines = read_lines(output, "train_inner")
     for name, falls_by in (("gen_loss", 0.5), ("disc_loss", 0.5)):
         losses = [float(line[name]) for line in lines]
         assert losses[-1] < losses[0] - falls_by, (name, losses)
     assert all(0.25 < float(line["replaced"]) < 0.35 for line in lines)  # what is picked
-    short = (*LONGER, "--max-update", 11, "--total-num-update", 30)
-    train_electra(data_bin, tmp_path / "parts", *ELECTRIC, *short)
-    train_electra(data_bin, tmp_path / "parts", *ELECTRIC, *LONGER)
+    (tmp_path / "parts").mkdir()
+    (saved_inside,) = (tmp_path / "whole").glob("checkpoint_*_22.pt")
+    shutil.copy(saved_inside, tmp_path / "parts" / "checkpoint_last.pt")
+    train_electra(data_bin, tmp_path / "parts", *saved)
     whole, parts = (
         torch.load(tmp_path / name / "checkpoint_last.pt", weights_only=False)
         for name in ("whole", "parts")

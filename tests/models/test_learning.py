@@ -65,7 +65,7 @@ def test_a_short_run_reads_the_context(toy_language, tmp_path, run_command):
 
 def test_a_collapse_is_told_once_with_its_remedy(toy_language, tmp_path, run_command):
     """All of the rate at once, without a start and without bias correction."""
-    options = ("--lr", "3e-2", "--warmup-updates", 0, "--max-update", 60)
+    options = ("--lr", "3e-2", "--warmup-updates", 0, "--max-update", 40)
     options += ("--validate-interval-updates", 20)
     plain, output = train(run_command, toy_language, tmp_path, *options)
     assert plain["valid_feature_mean"] > 0.9

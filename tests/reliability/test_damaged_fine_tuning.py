@@ -20,7 +20,7 @@ from squad_bin import make_squad_bin
 from tagging_bin import make_tag_bin
 from tiny import TINY_OPTIONS, USER_DIR, make_dictionary
 
-CASES = int(os.environ.get("CASES", 2))
+CASES = int(os.environ.get("CASES", 1))
 LIMIT = 120  # seconds for a training of an epoch
 LINES = {"train": 24, "valid": 8}
 
@@ -144,6 +144,7 @@ def whole(request, tmp_path_factory):
     return request.param, folder
 
 
+@pytest.mark.campaign
 def test_whole_data_trains(whole, tmp_path):
     name, folder = whole
     status, output = train(folder, tmp_path, KINDS[name].options)

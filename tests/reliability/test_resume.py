@@ -183,7 +183,7 @@ def test_a_killed_run_ends_as_if_it_never_was(data_bin, tmp_path, name, usual):
     while kills < wanted:
         save_dir, logged, ended, before = tmp_path / str(passes), {}, False, kills
         while not ended:
-            commands = launch(data_bin, save_dir, options, workers)
+            commands = launch(data_bin, save_dir, options, workers, end=True)
             started += commands
             ways = WAYS.get(name, SIGNALS)
             killed = kills < wanted and kill(commands, save_dir, chance, ways)

@@ -7,7 +7,9 @@ logging interval, validation and epoch, repeated once for every epoch begun befo
 import json
 import math
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from matplotlib import pyplot
@@ -152,9 +154,10 @@ def write_finetuning(folder, *accuracies, data="task-bin", best="accuracy"):
     return write_log(folder, make_head("sentence_prediction", best, data) + "".join(lines))
 
 
-def run_main(capsys, tmp_path, *options):
-    """Run the command; its stdout and the rows of table.json by model."""
-    main(["compare", *map(str, options), "--out", str(tmp_path / "out")])
+def run_main(capsys, tmp_path, *options, draws=False):
+    """Run the command, without its plot unless `draws`; stdout and table.json's rows by model."""
+    with nullcontext() if draws else patch("fairseq_electra.runs.plot_runs.plot_runs"):
+        main(["compare", *map(str, options), "--out", str(tmp_path / "out")])
     document = json.loads((tmp_path / "out" / "table.json").read_text(encoding="utf-8"))
     return capsys.readouterr().out, {row["model"]: row for row in document["rows"]}
 
@@ -481,7 +484,7 @@ def test_names_of_runs(tmp_path):
 
 @pytest.mark.parametrize("x", ["flops", "hours", "updates"])
 def test_plot_is_a_readable_png(tmp_path, capsys, electra, roberta, x):
-    run_main(capsys, tmp_path, electra, roberta, "--x", x)
+    run_main(capsys, tmp_path, electra, roberta, "--x", x, draws=True)
     height, width, _ = pyplot.imread(tmp_path / "out" / "curves.png").shape
     assert width > 2 * 700 and height > 400  # two panels: losses of both, AUC of one
 
@@ -523,7 +526,7 @@ def find_area(figure, title):
 
 def test_axes_begin_where_the_data_is(tmp_path, capsys, drawn, two_stages):
     """No zeros of the first stage, and an AUC from 0.6 to 0.7 fills its panel."""
-    run_main(capsys, tmp_path, two_stages, "--x", "updates")
+    run_main(capsys, tmp_path, two_stages, "--x", "updates", draws=True)
     area = find_area(drawn[0], "Discriminator AUC")
     values = [value for line in area.lines for value in line.get_ydata() if len(line.get_xdata())]
     assert min(v for v in values if v not in (0, 0.5)) == 0.6  # lines across the panel are at these
@@ -534,7 +537,8 @@ def test_axes_begin_where_the_data_is(tmp_path, capsys, drawn, two_stages):
 
 
 def test_the_second_stage_is_marked_where_it_begins(tmp_path, capsys, drawn, two_stages, electra):
-    run_main(capsys, tmp_path, f"a={two_stages}", f"b={two_stages}", electra, "--x", "updates")
+    runs = (f"a={two_stages}", f"b={two_stages}", electra)
+    run_main(capsys, tmp_path, *runs, "--x", "updates", draws=True)
     for area in drawn[0].axes:
         if area.get_visible():
             upright = [line for line in area.lines if list(line.get_ydata()) == [0, 1]]
@@ -548,7 +552,7 @@ def test_tasks_are_grouped_bars_with_their_scores(tmp_path, capsys, drawn):
         f"+{write_tagging(tmp_path / f'{name}-t', second)}"
         for name, first, second in (("a", 70, 0.5), ("b", 65, 0.625))
     ]
-    run_main(capsys, tmp_path, *runs, "--task", "swapped-bin=swapped words")
+    run_main(capsys, tmp_path, *runs, "--task", "swapped-bin=swapped words", draws=True)
     area = find_area(drawn[0], "Fine-tuned")
     assert [bar.get_height() for bar in area.patches] == [70, 65, 50, 62.5]
     assert [text.get_text() for text in area.texts] == ["70.0", "65.0", "50.0", "62.5"]

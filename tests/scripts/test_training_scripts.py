@@ -119,7 +119,12 @@ def test_fine_tuning_learns_from_scratch(folder):
 
 
 @pytest.mark.parametrize(
-    "script", ["pretrain.sh", "pretrain_roberta.sh", "pretrain_mlm.sh", "finetune.sh"]
+    "script",
+    [
+        *("pretrain.sh", "finetune.sh"),
+        pytest.param("pretrain_roberta.sh", marks=pytest.mark.campaign),
+        pytest.param("pretrain_mlm.sh", marks=pytest.mark.campaign),
+    ],
 )
 def test_a_script_without_data_says_what_it_needs(script, tmp_path):
     done = run_script(script, check=False)

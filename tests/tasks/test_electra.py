@@ -30,9 +30,10 @@ def load(save_dir, name="checkpoint_last.pt"):
 
 @pytest.fixture(scope="module")
 def trained(data_bin, tmp_path_factory, train_electra):
-    """A run of six updates with a validation at the end: its save-dir and what it printed."""
+    """A run of six updates, saved and validated after three and six: save-dir, what it printed."""
     save_dir = tmp_path_factory.mktemp("trained")
-    return save_dir, train_electra(data_bin, save_dir).output
+    options = ("--save-interval-updates", 3, "--tensorboard-logdir", save_dir / "tb")
+    return save_dir, train_electra(data_bin, save_dir, *options).output
 
 
 def test_training_logs_every_metric(trained):
@@ -40,7 +41,7 @@ def test_training_logs_every_metric(trained):
     updates = read_json(output)
     assert len(updates) == 6
     assert set(updates[0]) >= METRICS
-    (valid,) = read_json(output, "valid")
+    *_, valid = read_json(output, "valid")
     assert {f"valid_{name}" for name in METRICS} <= set(valid)
     assert updates[0]["lr"] == pytest.approx(1e-3 * (1 - 1 / 6) * 1 / 2)  # after the first update
     assert updates[-1]["lr"] == 0.0
@@ -64,29 +65,26 @@ def validate(run_command, data, checkpoint, *options):
 
 
 def test_validation_repeats_whatever_the_batches(trained, data_bin, run_command):
-    """fairseq-validate gives what training printed, also in batches of another size."""
+    """fairseq-validate gives what training printed, also in batches of another size.
+
+    Of the histogram that the AUC is counted in it prints the shape.
+    """
     save_dir, output = trained
-    (during,) = read_json(output, "valid")
+    *_, during = read_json(output, "valid")
     checkpoint = save_dir / "checkpoint_last.pt"
     for batch_size in (8, 3):
-        after, _ = validate(run_command, data_bin, checkpoint, "--batch-size", batch_size)
+        options = ("--batch-size", batch_size, "--log-interval", 1)
+        after, output = validate(run_command, data_bin, checkpoint, *options)
         for name in METRICS - {"loss"}:
             assert after[f"valid_{name}"] == pytest.approx(during[f"valid_{name}"], abs=2e-4), name
-
-
-def test_validation_prints_no_histogram(trained, data_bin, run_command):
-    checkpoint = trained[0] / "checkpoint_last.pt"
-    _, output = validate(run_command, data_bin, checkpoint, "--batch-size", 8, "--log-interval", 1)
-    assert "<2x1024>" in output
-    assert max(len(line) for line in output.splitlines() if "disc_histogram" in line) < 1000
+        assert "<2x1024>" in output
+        assert max(len(line) for line in output.splitlines() if "disc_histogram" in line) < 1000
 
 
 def test_a_resumed_run_ends_with_the_same_weights(trained, data_bin, tmp_path, train_electra):
-    """Stopped after three of six updates, in the middle of an epoch."""
-    options = ("--save-interval-updates", 3)
-    train_electra(data_bin, tmp_path, *options)
-    shutil.copy(tmp_path / "checkpoint_1_3.pt", tmp_path / "checkpoint_last.pt")
-    resumed = train_electra(data_bin, tmp_path, *options)
+    """After three of six updates, in the middle of an epoch."""
+    shutil.copy(trained[0] / "checkpoint_1_3.pt", tmp_path / "checkpoint_last.pt")
+    resumed = train_electra(data_bin, tmp_path, "--save-interval-updates", 3)
     assert [update["num_updates"] for update in read_json(resumed.output)] == [4, 5, 6]
     once, twice = load(trained[0]), load(tmp_path)
     assert all(torch.equal(once[name], twice[name]) for name in once)
@@ -172,12 +170,12 @@ def test_every_epoch_picks_anew_with_data_workers_too(data_bin, tmp_path, train_
 @pytest.mark.parametrize(
     "options",
     [
-        ("--sample-break-mode", "complete"),
-        ("--sample-break-mode", "complete_doc"),
         ("--sample-break-mode", "eos"),
-        ("--sentence-pairs",),
-        ("--mask-with-replacement", "--embedding-sharing", "none", "--disallow-correct"),
-        ("--attention", "reference", "--temperature", "2.0", "--disc-weight", "10"),
+        (
+            *("--sample-break-mode", "complete_doc", "--mask-with-replacement"),
+            *("--embedding-sharing", "none", "--disallow-correct", "--attention", "reference"),
+            *("--temperature", "2.0", "--disc-weight", "10"),
+        ),
     ],
 )
 def test_options_train(data_bin, tmp_path, train_electra, options):
@@ -197,10 +195,9 @@ def test_hydra_trains_the_example(data_bin, tmp_path, run_command):
     assert load(tmp_path)["encoder.layers.0.fc1.weight"].shape == (1024, 256)
 
 
-def test_tensorboard_has_every_metric(data_bin, tmp_path, train_electra):
+def test_tensorboard_has_every_metric(trained):
     pytest.importorskip("tensorboardX")
-    train_electra(data_bin, tmp_path, "--tensorboard-logdir", tmp_path / "tb", "--max-update", 2)
-    written = b"".join(path.read_bytes() for path in (tmp_path / "tb").rglob("events*"))
+    written = b"".join(path.read_bytes() for path in (trained[0] / "tb").rglob("events*"))
     for name in METRICS:
         assert name.encode() in written, name
 
@@ -227,11 +224,8 @@ def test_a_missing_or_empty_data_bin_is_named(data_bin, tmp_path, train_electra)
     ("options", "words"),
     [
         (("--mask-prob", "0"), ("--mask-prob must lie between 0 and 1",)),
-        (("--mask-prob", "1"), ("--mask-prob must lie between 0 and 1",)),
-        (("--mask-prob", "-0.1"), ("--mask-prob must lie between 0 and 1",)),
         (("--tokens-per-sample", "33"), ("--tokens-per-sample 33", "--max-positions 32")),
         (("--generator-size", "4.03"), ("--generator-size 4.03", "heads do not divide")),
-        (("--adam-impl", "apex"), ("--adam-impl apex", "NVIDIA")),
     ],
 )
 def test_bad_options_are_named(data_bin, tmp_path, train_electra, options, words):
@@ -239,7 +233,7 @@ def test_bad_options_are_named(data_bin, tmp_path, train_electra, options, words
 
 
 def test_options_are_checked_without_a_run():
-    for mask_prob in (0.0, 1.0, float("nan")):
+    for mask_prob in (-0.1, 0.0, 1.0, float("nan")):
         with pytest.raises(ValueError, match="--mask-prob"):
             ElectraTask.setup_task(ElectraTaskConfig(data="nowhere", mask_prob=mask_prob))
 

@@ -51,9 +51,9 @@ def train(run_command, tag_bin):
 
 @pytest.fixture(scope="module")
 def trained(train, tmp_path_factory):
-    """A run of twelve epochs: its save-dir and what it printed."""
+    """A run of twelve epochs, with a checkpoint inside: its save-dir and what it printed."""
     save_dir = tmp_path_factory.mktemp("trained")
-    return save_dir, train(save_dir).output
+    return save_dir, train(save_dir, "--save-interval-updates", 75).output
 
 
 def read_valid(output):
@@ -75,9 +75,8 @@ def test_tags_of_words_are_learnt(trained):
 
 
 def test_a_resumed_run_ends_with_the_same_weights(trained, train, tmp_path):
-    """Stopped after 75 of 120 updates, inside the eighth epoch; dropout is on."""
-    train(tmp_path, "--save-interval-updates", 75)
-    shutil.copy(tmp_path / "checkpoint_8_75.pt", tmp_path / "checkpoint_last.pt")
+    """After 75 of 120 updates, inside the eighth epoch; dropout is on."""
+    shutil.copy(trained[0] / "checkpoint_8_75.pt", tmp_path / "checkpoint_last.pt")
     resumed = train(tmp_path, "--save-interval-updates", 75)
     assert "checkpoint_last.pt (epoch 8 @ 75 updates)" in resumed.output
     once, twice = (load_state(folder / "checkpoint_last.pt") for folder in (trained[0], tmp_path))
