@@ -207,7 +207,7 @@ def pretraining(
         f"--num-workers {machine.loaders}",
         precision(machine, model),
     ]
-    if model != "electra":
+    if model != "electra" or batch.sequences % 8:  # fairseq cuts batches to multiples of 8
         lines.append("--required-batch-size-multiple 1")
     if model != "roberta":
         lines.append(recipe.encoder)

@@ -107,6 +107,23 @@ def test_fairseq_train_takes_the_command(capsys, size, model, gpus):
     assert args["amp"] == (gpus > 0 and model == "roberta")
 
 
+@pytest.mark.parametrize("model", recipes.MODELS)
+def test_batches_are_of_the_size_that_is_named(capsys, model):
+    """fairseq makes them of multiples of 8 sequences where it may."""
+    args = print_command(capsys, "small", "--model", model, "--gpus", 6)
+    assert (args["batch_size"], args["required_batch_size_multiple"]) == (21, 1)
+
+
+@pytest.mark.parametrize("model", recipes.MODELS)
+def test_the_rate_falls_until_the_update_that_is_given(capsys, model):
+    words = ("tiny", "--model", model, "--gpus", 0, "--", "--max-update", 70)
+    args = print_command(capsys, *words)
+    assert args["max_update"] == 70
+    if model == "roberta":
+        assert float(args["total_num_update"]) == 70
+    assert "cost as much" not in capsys.readouterr().err
+
+
 def test_architectures_have_the_sizes():
     for model in ("electra", "electra_mlm"):
         for name, size in SIZES.items():

@@ -116,10 +116,9 @@ def pretrain(args: argparse.Namespace, recipe: Recipe, machine: Machine) -> List
         say(describe_batch(batch, recipe))
     if "--generator-from" in {option.split("=")[0] for option in args.options}:  # has the sizes
         recipe = recipe._replace(electra=recipe.electra.replace(recipes.TINY.electra, "").strip())
-    if args.model == "electra":
-        updates = read_option(args.options, "--max-update", recipe.updates)
-    else:
-        updates = match_electra(args, recipe)
+    has_length = "--max-update" in {option.split("=")[0] for option in args.options}
+    usual = recipe.updates if args.model == "electra" or has_length else match_electra(args, recipe)
+    updates = read_option(args.options, "--max-update", usual)
     return recipes.pretraining(args.size, args.model, recipe, machine, batch, updates)
 
 
