@@ -211,4 +211,6 @@ def run(args: argparse.Namespace) -> None:
     print(format_report(found))
     if args.out is not None:
         given = {"model": str(model.checkpoint), "score": kinds, **found}
-        args.out.write_text(json.dumps(given, indent=1) + "\n", encoding="utf-8")
+        partial = args.out.with_name(f"{args.out.name}.partial")
+        partial.write_text(json.dumps(given, indent=1) + "\n", encoding="utf-8")
+        partial.rename(args.out)

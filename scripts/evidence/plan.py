@@ -119,16 +119,26 @@ def plan_runs(
             ]
     budget = min(budgets)
     updates = max(1, round(recipe.updates * budget / 100))
-    own_share = SIZES[size].generator_size
-    chosen = [a for a in ABLATIONS if a.title != GENERATORS.get(own_share)] if ablations else []
-    usual = count_cost(size, data, recipe)
-    for title, options, changes_cost in chosen:
-        cost = count_cost(size, data, recipe, options if changes_cost else ())
-        matched = match_updates(updates, usual["per_token"], cost["per_token"])
+    stage = choose_mlm_updates(recipe, updates)
+    usual = count_cost(size, data, recipe, (), updates, stage)
+    for title, options, changes_cost in list_ablations(size, recipe) if ablations else []:
+        cost = count_cost(size, data, recipe, options if changes_cost else (), updates, stage)
+        matched = match_updates(updates, usual["run"], cost["run"])
         name = title.replace(" ", "-").replace("/", "-").replace("_", "-")
         arm = ELECTRA._replace(name=name, title=title, options=options)
+        name = f"{name}-{budget:g}"
         runs.append(make_run(arm, name, recipe, budget, matched, 1, is_ablation=True))
     return runs
+
+
+def list_ablations(size: str, recipe: Recipe) -> List[Ablation]:
+    """Those that differ from the recipe."""
+    words = recipe.electra.split()
+    own = {"--generator-size": f"{SIZES[size].generator_size:g}"}
+    own.update(zip(words[::2], words[1::2], strict=True))
+    return [
+        ablation for ablation in ABLATIONS if own.get(ablation.options[0]) != ablation.options[1]
+    ]
 
 
 def plan_arm(
@@ -161,9 +171,6 @@ def make_run(
     is_ablation: bool = False,
 ) -> Run:
     warmup = max(1, min(recipe.warmup, updates // WARMUP_SHARE))
-    options = list(arm.options)
-    if arm.model == "roberta":  # fairseq's schedule has an end of its own
-        options += ["--total-num-update", str(updates)]
     return Run(
         name,
         arm.model,
@@ -175,5 +182,5 @@ def make_run(
         warmup,
         arm.script,
         arm.is_plain,
-        options,
+        list(arm.options),
     )

@@ -71,7 +71,7 @@ class Experiment:
             files = map(str, sorted(self.args.blimp_dir.glob("*.jsonl")))
             out = self.make_folder("pairs") / f"{run.name}.json"
             command = [*front_door, "minimal-pairs", checkpoint, *files, "--out", str(out)]
-            self.stages.run(Stage(f"pairs-{run.name}", command, {}))
+            self.stages.run(Stage(f"pairs-{run.name}", command, {}, out))
         if run.model != "roberta":  # the command reads ELECTRA's encoder alone
             out = self.make_folder("features") / f"{run.name}.json"
             command = [*front_door, "features", f"last={checkpoint}", "--out", str(out)]
@@ -200,11 +200,14 @@ def parse_args(argv: Optional[List[str]]) -> argparse.Namespace:
 
 
 def check_folders(args: argparse.Namespace) -> None:
-    """Whether the environment's folders hold what is read of them.
+    """Whether the texts are there, and the environment's folders hold what is read of them.
 
     Raises:
         ValueError: if not.
     """
+    for text in args.texts:
+        if not Path(text).is_file():
+            raise ValueError(f"no text {text}")
     for folder, wanted in ((args.conll_dir, "train.txt"), (args.blimp_dir, "*.jsonl")):
         if folder and not any(folder.glob(wanted)):
             raise ValueError(f"no {wanted} in {folder}")
@@ -216,13 +219,14 @@ def prepare(args: argparse.Namespace) -> Stage:
     for name in ("vocab", "vocab_size"):
         if getattr(args, name):
             command += [f"--{name.replace('_', '-')}", getattr(args, name)]
-    return Stage("prepare", command, {})
+    return Stage("prepare", command, {}, args.out_dir / "data-bin")
 
 
 def prepare_tags(args: argparse.Namespace) -> Stage:
     """The stage that makes the data of tagging, with the tokenizer of the data-bin."""
-    folders = [args.out_dir / "tag-bin", args.out_dir / "data-bin", args.conll_dir]
-    return Stage("prepare-tags", list(map(str, [SCRIPTS / "prepare_tagging.sh", *folders])), {})
+    out = args.out_dir / "tag-bin"
+    command = [SCRIPTS / "prepare_tagging.sh", out, args.out_dir / "data-bin", args.conll_dir]
+    return Stage("prepare-tags", list(map(str, command)), {}, out)
 
 
 def claim(args: argparse.Namespace) -> None:
@@ -249,17 +253,19 @@ def claim(args: argparse.Namespace) -> None:
 
 def write_plan(args: argparse.Namespace, runs: List[Run], command: List[str]) -> None:
     """plan.json, from which the report knows what has not run yet."""
+    path = args.out_dir / "plan.json"
+    before = json.loads(path.read_text("utf-8"))["seeds"] if path.exists() else []
     plan = {
         "size": args.size,
         "budget": args.budget,
-        "seeds": args.seeds,
+        "seeds": sorted({*before, *args.seeds}),  # the report has the scores of all
         "tasks": [task.name for task in find_tasks(args.glue_dir, "all")],
         "others": [name for name in ("conll_dir", "blimp_dir") if getattr(args, name)],
         "runs": [run._asdict() for run in runs],
         "machine": measure_machine(args.out_dir / "machine.json"),
         "command": command,
     }
-    (args.out_dir / "plan.json").write_text(json.dumps(plan, indent=1) + "\n", "utf-8")
+    path.write_text(json.dumps(plan, indent=1) + "\n", "utf-8")
 
 
 def main(argv: Optional[List[str]] = None) -> None:

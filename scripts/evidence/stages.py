@@ -10,17 +10,23 @@ import signal
 import subprocess
 from datetime import datetime
 from pathlib import Path
-from typing import Dict, List, NamedTuple
+from typing import Dict, List, NamedTuple, Optional
 
 from scripts.glue.run import explain_failure
 
 
 class Stage(NamedTuple):
-    """One command."""
+    """One command.
+
+    Attributes:
+        makes: what the command writes all at once, and refuses to write again; if it is there, a
+            start that was killed before it could be noted has finished it.
+    """
 
     name: str
     command: List[str]
     environment: Dict[str, str]
+    makes: Optional[Path] = None
 
 
 class Stages:
@@ -54,21 +60,22 @@ class Stages:
     def run(self, stage: Stage) -> bool:
         """Run a stage unless it is done; whether it is now."""
         done = self.folder / "done" / stage.name
-        if done.exists():
+        if done.exists() or (stage.makes is not None and stage.makes.exists()):
+            done.touch()
             self.say(stage.name, "done before")
             return True
         if self.stopped:
             return False
         log = self.folder / "logs" / f"{stage.name}.log"
         self.say(stage.name, f"started, see {log}")
-        start = datetime.now()
+        start, before = datetime.now(), log.stat().st_size if log.exists() else 0
         returncode = self.run_logged(stage, log)
         seconds = (datetime.now() - start).total_seconds()
         if returncode == 0:
             done.touch()
             self.say(stage.name, f"done in {seconds:.0f} s")
         elif not self.stopped:
-            reason = explain_failure(log.read_text("utf-8", errors="replace"))
+            reason = explain_failure(log.read_bytes()[before:].decode("utf-8", "replace"))
             self.say(stage.name, f"failed after {seconds:.0f} s: {reason}")
             self.failed.append(stage.name)
         return returncode == 0

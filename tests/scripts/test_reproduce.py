@@ -16,6 +16,7 @@ from commands import run
 from fairseq_electra.recipes import find_recipe
 from scripts.evidence.plan import count_cost, plan_runs
 from scripts.evidence.report import average_scores, write_report
+from scripts.evidence.run import main
 from scripts.evidence.stages import Stage, Stages
 from tiny import ROOT
 
@@ -34,10 +35,10 @@ def test_runs_of_a_budget_cost_the_same(data):
     runs = plan_runs("small", data, recipe, [3.1, 1.6], ablations=True)
     assert [run.name for run in runs] == [
         *("electra-1.6", "roberta-1.6", "electra-3.1", "roberta-3.1"),
-        *("generator-1-2", "generator-1", "untied-embeddings"),
-        *("disc-weight-10", "loss-on-picked-tokens"),
+        *("generator-1-2-1.6", "generator-1-1.6", "untied-embeddings-1.6"),
+        *("disc-weight-10-1.6", "loss-on-picked-tokens-1.6"),
     ]
-    by_name = {run.name: run for run in runs}
+    by_name = {run.name.removesuffix("-1.6") if run.is_ablation else run.name: run for run in runs}
     assert by_name["electra-1.6"].updates == 16_000
     assert by_name["disc-weight-10"].updates == by_name["loss-on-picked-tokens"].updates == 16_000
     count = count_cost("small", data, recipe)
@@ -76,7 +77,20 @@ def test_tiny_s_arms_cost_the_same_though_their_settings_differ(data):
         assert each * tokens * arm.updates == pytest.approx(whole["run"], abs=each * tokens / 2)
     assert electra.updates < plain.updates < roberta.updates
     assert [run.is_plain for run in runs[:4]] == [False, True, False, True]
-    assert roberta.options[-2:] == ["--total-num-update", str(roberta.updates)]
+
+
+def test_tiny_s_ablations_differ_from_its_recipe_and_cost_as_much(data):
+    """A generator of a quarter and --disc-weight 10 it has; a third of its updates are MLM."""
+    recipe = find_recipe("tiny", "minutes")
+    electra, *others = plan_runs("tiny", data, recipe, [100], ablations=True)
+    ablations = [run for run in others if run.is_ablation]
+    names = ["generator-1-2", "generator-1", "untied-embeddings", "loss-on-picked-tokens"]
+    assert [run.name for run in ablations] == [f"{name}-100" for name in names]
+    usual = count_cost("tiny", data, recipe, (), electra.updates, electra.updates // 3)["run"]
+    for options, updates in ((each.options, each.updates) for each in ablations):
+        counted = options if options[0] != "--disc-loss-on" else ()
+        cost = count_cost("tiny", data, recipe, counted, updates, updates // 3)["run"]
+        assert cost == pytest.approx(usual, rel=1e-3), options
 
 
 def test_the_warm_up_is_the_paper_s_or_a_tenth(data):
@@ -109,6 +123,26 @@ def test_a_stage_that_fails_says_why_and_is_run_again(tmp_path):
     assert f"failed after 0 s: no {tmp_path}/there" in progress
     (tmp_path / "there").touch()
     assert stages.run(Stage("read", command, {}))
+
+
+def test_a_reason_is_of_the_last_start(tmp_path):
+    stages = Stages(tmp_path)
+    stages.run(Stage("read", ["sh", "-c", "echo '1 | ERROR | x | old'; exit 1"], {}))
+    stages.run(Stage("read", ["sh", "-c", "echo killed; exit 1"], {}))
+    assert "failed after 0 s: killed" in (tmp_path / "progress.log").read_text()
+
+
+def test_what_a_killed_start_had_finished_is_not_made_again(tmp_path):
+    (tmp_path / "made").mkdir()
+    assert Stages(tmp_path).run(Stage("make", ["false"], {}, tmp_path / "made"))
+    assert (tmp_path / "done" / "make").exists()
+
+
+def test_a_missing_text_is_named_before_a_folder_is_claimed(tmp_path, monkeypatch, inputs):
+    monkeypatch.setenv("GLUE_DIR", str(inputs / "glue"))
+    with pytest.raises(SystemExit, match=f"no text {tmp_path}/none.txt"):
+        main([str(tmp_path / "out"), str(tmp_path / "none.txt")])
+    assert not (tmp_path / "out").exists()
 
 
 LEFT = """
