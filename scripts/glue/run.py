@@ -17,7 +17,7 @@ from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from fairseq import checkpoint_utils
 
-from fairseq_electra.data.tokenizer import load_tokenizer
+from fairseq_electra.data.tokenizer import INFO_FILE, load_tokenizer
 from fairseq_electra.hub.predict_sentences import load_predictor, predict
 from fairseq_electra.new_folder import exit_on_signals, new_folder
 from fairseq_electra.text.prepare_task import MAX_TOKENS, Table, write_task
@@ -28,7 +28,8 @@ from scripts.glue.tasks import LARGEST, GlueTask, as_training_data, find_tasks, 
 SCRIPTS = Path(__file__).resolve().parents[1]
 ENVIRONMENT = """environment:
   GLUE_DIR      GLUE's own files, a folder a task: CoLA/train.tsv, CoLA/dev.tsv[, CoLA/test.tsv] ...
-  DATA          data-bin whose tokenizer is used (default: what CHECKPOINT was trained on)
+  DATA          data-bin whose tokenizer is used (default: CHECKPOINT's own folder, or the data
+                that it was trained on)
   SEEDS         default "1 2 3"
   SIZE, MODEL   small, base, large, tiny; electra (default), roberta
   EPOCHS, BATCH, LAYER_DECAY  instead of the recipe's
@@ -47,21 +48,24 @@ class Settings(NamedTuple):
 
 
 def find_data(checkpoint: str, given: Optional[str]) -> Path:
-    """The data-bin whose tokenizer goes with the checkpoint.
+    """The folder with the tokenizer: DATA, the checkpoint's own, or the data it was trained on.
 
     Raises:
-        ValueError: if there is no checkpoint, or its data is not there any more.
+        ValueError: if there is no checkpoint, or no tokenizer.
     """
-    if given:
-        return Path(given)
-    if checkpoint == "none":
+    if checkpoint == "none" and not given:
         raise ValueError("set DATA to a data-bin: CHECKPOINT none does not say which tokenizer")
-    if not Path(checkpoint).is_file():
+    if checkpoint != "none" and not Path(checkpoint).is_file():
         raise ValueError(f"{checkpoint}: no such checkpoint")
-    state = checkpoint_utils.load_checkpoint_to_cpu(checkpoint)
-    data = Path(state["cfg"]["task"]["data"])
-    if not data.is_dir():
-        raise ValueError(f"{checkpoint} was trained on {data}, which is not there: set DATA")
+    if given:
+        data = Path(given)
+    elif (Path(checkpoint).parent / INFO_FILE).is_file():
+        data = Path(checkpoint).parent
+    else:
+        data = Path(checkpoint_utils.load_checkpoint_to_cpu(checkpoint)["cfg"]["task"]["data"])
+        if not data.is_dir():
+            raise ValueError(f"{checkpoint} was trained on {data}, which is not there: set DATA")
+    load_tokenizer(data)  # before OUT_DIR is claimed for it
     return data
 
 

@@ -17,6 +17,7 @@ from typing import Dict, List, NamedTuple
 
 import torch
 
+from fairseq_electra.new_folder import exit_on_signals
 from scripts.gpu.report import write_report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -118,9 +119,11 @@ def run_step(step: Step, limit: float, log: Path, environment: Dict[str, str]) -
         try:
             status = process.wait(limit)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
             return "out of time"
+        finally:  # after Ctrl-C or a kill too: it would go on on the GPU
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
     return "ok" if status == 0 else f"failed ({status})"
 
 
@@ -135,7 +138,8 @@ def main(argv=None) -> None:
         "PYTHONUNBUFFERED": "1",  # a log has what was printed before its step was stopped
         "GPU_TESTS_DEVICE": args.device,
     }
-    states = run_steps(list_steps(args), 60 * args.minutes, args.out, environment)
+    with exit_on_signals():
+        states = run_steps(list_steps(args), 60 * args.minutes, args.out, environment)
     print((args.out / "report.md").read_text("utf-8"), end="")
     if any(state["state"] != "ok" for state in states.values()):
         sys.exit(1)

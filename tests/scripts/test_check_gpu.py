@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -44,6 +45,25 @@ def test_what_fails_or_hangs_costs_the_others_nothing(tmp_path, monkeypatch):
     assert "profile: out of time" in report
     assert "matrix product bf16 800 TFLOP/s" in report and "copy 2,000 GB/s" in report
     # what the step that hung had started is ended too
+    child = int((tmp_path / "child").read_text())
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and is_running(child):
+        time.sleep(0.05)
+    assert not is_running(child)
+
+
+def test_what_runs_ends_with_it(tmp_path, monkeypatch):
+    """After Ctrl-C: the GPU is to be free."""
+
+    def interrupt(process, timeout):
+        while not (tmp_path / "child").is_file() or not (tmp_path / "child").read_text():
+            time.sleep(0.01)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess.Popen, "wait", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run_steps([Step("speed", python(ENDED, tmp_path / "child"), 1)], 600, tmp_path, {})
     child = int((tmp_path / "child").read_text())
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and is_running(child):

@@ -11,6 +11,7 @@ from sklearn.metrics import accuracy_score
 import glue_files
 from commands import command_environment, run_script
 from fairseq_electra.data.tokenizer import BERT_SPECIALS, WordPieceTokenizer
+from fairseq_electra.hub import model_path
 from fairseq_electra.hub.predict_sentences import load_predictor, predict
 from scripts.glue import run as finetune_glue
 
@@ -162,9 +163,19 @@ def test_wrong_words_are_named_before_any_work(folder, finetune, settings, tmp_p
         finetune, settings, tmp_path / "gone.pt"
     )
     assert "set DATA to a data-bin" in finetune_without_data(finetune, settings, "none")
+    settings.setenv("DATA", str(tmp_path))
+    assert "tokenizer" in finetune("RTE", "none", "nothing")
     settings.setenv("DATA", str(folder / "bin"))
+    gone = finetune("RTE", tmp_path / "gone.pt", "nothing")
+    assert f"{tmp_path / 'gone.pt'}: no such checkpoint" in gone
+    assert not (folder / "nothing").exists()  # what failed before it began claims no folder
     settings.setenv("SEEDS", "one")
     assert 'SEEDS are whole numbers, as "1 2 3", not "one"' in finetune("RTE")
+
+
+def test_a_checkpoint_s_own_tokenizer_comes_first():
+    packaged = model_path("electra_tiny_en")
+    assert finetune_glue.find_data(str(packaged / "checkpoint.pt"), None) == packaged
 
 
 def finetune_without_data(finetune, settings, checkpoint):
