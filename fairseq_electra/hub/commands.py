@@ -314,7 +314,7 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
         parser.add_argument("--out", type=Path, metavar="FILE.npy", help="write a numpy array")
     if name == "explain":
         parser.add_argument(
-            "--html", type=Path, metavar="FILE", help="write pages: FILE-2 for the second line"
+            "--html", type=Path, metavar="FILE", help="write pages: FILE-2 for the second answer"
         )
     parser.add_argument("--device", help="such as cpu or cuda:1 (default: a GPU if there is one)")
     parser.add_argument(

@@ -20,6 +20,7 @@ from fairseq_electra.hub.texts import (
     one_or_many,
     run_sorted,
 )
+from fairseq_electra.modules.answer_head import ANSWER_HEADS
 from fairseq_electra.modules.token_types import mark_second_sentence
 from fairseq_electra.modules.two_towers import gather_log_q, noise_logits
 
@@ -100,12 +101,12 @@ class Electra(HubModel):
             ValueError: if there are more tokens than the model has positions.
         """
         tokens = self.to_batch(tokens)
-        features, extra = self.model(
-            tokens,
-            token_types=self.mark_types(tokens),
-            features_only=True,
-            return_all_hiddens=return_all_hiddens,
-        )
+        with self.model.autocast(tokens.device):
+            features, extra = self.model.encode(
+                tokens,
+                token_types=self.mark_types(tokens),
+                return_all_hiddens=return_all_hiddens,
+            )
         return extra["inner_states"] if return_all_hiddens else features
 
     def predict(self, head: str, tokens: Tensor, return_logits: bool = False) -> Tensor:
@@ -114,9 +115,11 @@ class Electra(HubModel):
         A head with one number (regression) gives that; one for tags (B, T, N).
 
         Raises:
-            ValueError: if there is no such head.
+            ValueError: if there is no such head, or it is one for answers.
         """
         self.require_head(head)
+        if isinstance(self.model.classification_heads[head], tuple(ANSWER_HEADS.values())):
+            raise ValueError(f"head {head!r} reads a question and its text: use answer()")
         tokens = self.to_batch(tokens)
         logits, _ = self.model(tokens, classification_head_name=head)
         is_number = torch.is_tensor(logits) and logits.size(-1) == 1

@@ -11,8 +11,9 @@ of every piece, <s> and </s> as they are; so the attributions sum to logit(x) - 
 Sundararajan et al. 2017 (arXiv 1703.01365), computed by captum's LayerIntegratedGradients.
 """
 
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -123,11 +124,12 @@ def explain(
     parts = [electra.read(part) for part in (text if isinstance(text, tuple) else (text,))]
     if len(parts) not in (1, 2):
         raise ValueError(f"it is a text or a pair of two, not {len(parts)} texts")
-    tokens = read_tokens(electra, parts)
-    words = join_tokens(tokens, parts)
-    with torch.inference_mode(False), torch.enable_grad():
-        logit = choose_logit(electra, parts, tokens, words, head, label, word)
-        attributions, value, baseline = integrate_gradients(electra, logit, steps)
+    with compute_in_float32(electra):
+        tokens = read_tokens(electra, parts)
+        words = join_tokens(tokens, parts)
+        with torch.inference_mode(False), torch.enable_grad():
+            logit = choose_logit(electra, parts, tokens, words, head, label, word)
+            attributions, value, baseline = integrate_gradients(electra, logit, steps)
     for place, attribution in zip(logit.reading.places, attributions, strict=True):
         if place is not None:
             tokens[place] = tokens[place]._replace(attribution=attribution)
@@ -143,6 +145,16 @@ def explain(
         baseline=baseline,
         delta=sum(attributions) - (value - baseline),
     )
+
+
+@contextmanager
+def compute_in_float32(electra: "Electra") -> Iterator[None]:
+    """Within the block `--precision` is float32, so that probability and logit agree."""
+    precision, electra.model.cfg.precision = electra.model.cfg.precision, "float32"
+    try:
+        yield
+    finally:
+        electra.model.cfg.precision = precision
 
 
 def import_captum():

@@ -5,6 +5,7 @@ evaluation mode and task; ValueError, one line, for what the user can mend.
 """
 
 import pickle
+from argparse import Namespace
 from pathlib import Path
 from typing import Any, Dict, Optional, Tuple
 
@@ -68,11 +69,15 @@ def read_state(path: Path, data: Optional[Path]) -> Dict[str, Any]:
     overrides = {} if data is None else {"data": str(data)}
     try:
         state = checkpoint_utils.load_checkpoint_to_cpu(str(path), overrides)
-        str(state["cfg"]["task"]["_name"])
+        task = state["cfg"]["task"]
+        is_plain = isinstance(task, Namespace)  # of fairseq's tasks that have no dataclass
+        name = task._name if is_plain else task["_name"]
     except RefusedCheckpointError:
         raise
     except CONFIG_ERRORS:
         raise ValueError(f"{path} is not a checkpoint of fairseq-train") from None
+    if is_plain:
+        raise ValueError(f"{path} was trained with --task {name}, which is not for here")
     return state
 
 

@@ -44,6 +44,8 @@ def load_scorer(
     model, task, folder, checkpoint = build_model(path, precision, data)
     if not isinstance(model, (RobertaModel, ElectraMaskedLM)):
         return make_electra(model, task, folder, checkpoint, device, precision)
+    if isinstance(model, ElectraMaskedLM):
+        model.cfg.precision = precision
     move(model, device)
     return MaskedLM(model, task, find_tokenizer(folder), checkpoint, precision=precision)
 

@@ -160,6 +160,7 @@ def make_report(args: argparse.Namespace) -> Report:
     folder = find_data(state, is_given=args.data is not None)
     check_split(folder, args.split)
     model, task = build(args.checkpoint, state, folder)
+    model.cfg.compile = "none"  # for some sentences, on the CPU
     task.load_dataset(args.split)
     dataset = task.dataset(args.split)
     numbers = choose_sentences(args, len(dataset))

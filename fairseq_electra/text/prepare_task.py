@@ -13,7 +13,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 from fairseq_electra.data.tokenizer import UNKNOWN, Tokenizer, load_tokenizer
 from fairseq_electra.new_folder import new_folder
 from fairseq_electra.text.data_bin import SPLITS, binarize
-from fairseq_electra.text.raw_text import read_lines
+from fairseq_electra.text.raw_text import read_rows
 
 MAX_TOKENS = 126  # with <s> and </s> 128; a pair has one less, for its second </s>
 PROCESSES = 2
@@ -41,17 +41,20 @@ class Counts(NamedTuple):
 def read_table(path: Path, sentences: int) -> Table:
     """Labels and texts; ValueError for a line that is not label, tab, text (and tab, text)."""
     table = Table(path, [], [], [])
-    for number, line in enumerate(read_lines(path), start=1):
-        label, tab, rest = line.partition("\t")
-        texts = tuple(rest.split("\t")) if sentences > 1 else (rest,)
-        if not line:
+    for number, fields in enumerate(read_rows(path), start=1):
+        if not any(map(str.strip, fields)):
             continue
-        if not tab or label.split() != [label] or len(texts) != sentences:
+        label, *texts = map(str.strip, fields)
+        if sentences == 1 and texts:
+            texts = ["\t".join(texts)]
+        if label.split() != [label] or len(texts) != sentences:
             wanted = "a tab and a text" if sentences == 1 else "and two texts, with tabs between"
             raise ValueError(f"{path}, line {number}: not a label without white space, {wanted}")
         table.lines.append(number)
         table.labels.append(label)
-        table.texts.append(texts)
+        table.texts.append(tuple(texts))
+    if not table.lines:
+        raise ValueError(f"{path} holds no text: it is empty or has only blank lines")
     return table
 
 

@@ -232,9 +232,12 @@ def test_it_is_in_float32_and_where_nothing_is_learnt(captum, checkpoint, electr
     with torch.inference_mode():
         found = other.explain(TEXT, word="cat")
     assert found.logit == pytest.approx(expected.logit, abs=1e-5)
+    assert found.probability == pytest.approx(expected.probability, abs=1e-6)
     assert all(parameter.grad is None for parameter in other.parameters())
+    assert other.model.cfg.precision == "bf16"
     for ours, theirs in zip(found.tokens, expected.tokens, strict=True):
         assert ours.attribution == pytest.approx(theirs.attribution, abs=1e-5)
+        assert ours.replaced == pytest.approx(theirs.replaced, abs=1e-6)
 
 
 def test_json(captum, electra):

@@ -1,14 +1,18 @@
 """hub.load finds a model, its tokenizer and its data, or names what is missing."""
 
 import shutil
+from argparse import Namespace
 
 import pytest
 import torch
 
 from fairseq_electra import hub
+from fairseq_electra.hub import loading
+from fairseq_electra.hub.electra import Electra
 from fairseq_electra.models.electra import ElectraModel
-from fairseq_electra.models.electra_config import ENCODER_NUMBERS
+from fairseq_electra.models.electra_config import ENCODER_NUMBERS, ElectraConfig
 from fairseq_electra.models.electra_mlm import ElectraMaskedLM
+from tiny import TINY
 
 
 def test_a_file_and_its_folder_are_the_same_model(checkpoint, electra):
@@ -82,6 +86,43 @@ def test_another_kind_of_model_is_named(checkpoint, tmp_path):
     with pytest.raises(ValueError, match=r"checkpoint\.pt"):
         hub.load(tmp_path)
     assert issubclass(ElectraMaskedLM, ElectraModel)  # has no generator, but embeds
+
+
+@pytest.fixture
+def masked_lm(electra):
+    """A model of --arch electra_mlm that was trained in bf16."""
+    cfg = ElectraConfig(**{**TINY, "precision": "bf16"})
+    return ElectraMaskedLM(cfg, electra.dictionary)
+
+
+def test_a_masked_language_model_has_features_too(electra, checkpoint, masked_lm):
+    masked_lm.cfg.precision = "float32"
+    other = Electra(masked_lm, electra.task, electra.tokenizer, checkpoint)
+    tokens = other.encode("the cat sees it .")
+    wanted, _ = masked_lm.encode(tokens[None])
+    assert torch.equal(other.extract_features(tokens), wanted)
+    hiddens = other.extract_features(tokens, return_all_hiddens=True)
+    assert len(hiddens) == 3 and torch.equal(hiddens[-1], wanted)
+
+
+def test_a_masked_language_model_computes_as_it_is_told(
+    electra, checkpoint, masked_lm, monkeypatch
+):
+    """Not as it was trained."""
+    built = (masked_lm, electra.task, checkpoint.parent, checkpoint)
+    monkeypatch.setattr(loading, "build_model", lambda *_: built)
+    for precision in ("float32", "bf16"):
+        scorer = loading.load_scorer(checkpoint, "cpu", precision)
+        assert (scorer.precision, scorer.model.cfg.precision) == (precision, precision)
+
+
+def test_a_task_of_fairseq_s_that_is_not_for_here_is_named(checkpoint, tmp_path):
+    """Its options are a Namespace, as those of all tasks without a dataclass."""
+    state = torch.load(checkpoint)
+    state["cfg"]["task"] = Namespace(_name="sentence_ranking", data=str(checkpoint.parent))
+    torch.save(state, tmp_path / "checkpoint.pt")
+    with pytest.raises(ValueError, match="--task sentence_ranking, which is not for here"):
+        hub.load(tmp_path)
 
 
 def test_tokens_and_back(electra):

@@ -280,6 +280,8 @@ def test_without_unanswerable_questions_every_one_has_an_answer(make_answerer):
     electra, folder = make_answerer("1.1")
     squad = read_squad(folder / "valid.json")
     assert all(each["answer"] for found in ask_all(electra, squad, 30) for each in found)
+    with pytest.raises(ValueError, match=r"'answer_head' reads a question .* use answer\(\)"):
+        electra.predict("answer_head", electra.encode("What is red?", "Red w1"))
     nothing = [{"score": 1.0, "start": 0, "end": 0, "answer": ""}]
     assert electra.answer("What is red?", " ") == nothing
     (folder / "train.json").unlink()  # as where the model alone was given away

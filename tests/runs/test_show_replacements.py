@@ -401,6 +401,14 @@ def test_other_tasks_checkpoints_are_refused(edit_checkpoint, show, task):
         show(edit_checkpoint(_name=task))
 
 
+def test_a_run_that_was_compiled_is_shown_without(trained, show, tmp_path):
+    """CUDA graphs, on the CPU."""
+    state = torch.load(trained[0])
+    state["cfg"]["model"]["compile"] = "reduce-overhead"
+    torch.save(state, tmp_path / "compiled.pt")
+    assert "sentence 1 of" in show(tmp_path / "compiled.pt", "--sentences", 1)
+
+
 def test_a_first_stage_has_no_judgements_to_show(trained, show, tmp_path):
     state = torch.load(trained[0], weights_only=False)
     state["cfg"]["model"]["mlm_updates"] = 31
