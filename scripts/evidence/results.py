@@ -59,14 +59,14 @@ def measure_cost(pretraining: Pretraining, peaks: Dict[str, float]) -> dict:
     half = option("model", "precision") == "bf16" or any(
         option("common", name) == "True" for name in HALF_PRECISION
     )
-    peak = peaks["bf16" if half else "float32"]
+    peak = peaks.get("bf16" if half else "float32")
     return {
         "updates": updates,
         "tokens": float(pretraining.tokens_at(updates)),
         "flops": float(pretraining.flops_at(updates)),
         "hours": float(pretraining.hours_at(updates)),
         "tokens_per_second": speed,
-        "share_of_peak": speed and speed * (pretraining.flops_per_token or np.nan) / peak,
+        "share_of_peak": speed and peak and speed * (pretraining.flops_per_token or np.nan) / peak,
         "precision": "bf16" if half else "float32",
     }
 
