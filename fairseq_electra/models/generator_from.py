@@ -58,18 +58,20 @@ class GivenGenerator(NamedTuple):
         return self.embeddings["embed_tokens.weight"].size(1)
 
 
-def take_generator(cfg) -> Optional[GivenGenerator]:
+def take_generator(cfg, from_checkpoint: bool = False) -> Optional[GivenGenerator]:
     """Put the sizes of --generator-from into `cfg` in its place; None if it is not given.
 
     Args:
         cfg: the model's part of fairseq's configuration; it is changed, so that checkpoints have
             what is needed to build the model.
+        from_checkpoint: it is a checkpoint's, whose generator has its weights.
 
     Raises:
         ValueError: for options that do not go together, and a file that has no generator.
         FileNotFoundError: if it is missing, and the save-dir has no checkpoint to go on from.
     """
-    check_begin(cfg)
+    if not from_checkpoint:
+        check_begin(cfg)
     if getattr(cfg, "generator_from", None) is None:
         return None
     check_sharing(cfg)
@@ -105,7 +107,12 @@ def check_begin(cfg) -> None:
     path = getattr(cfg, "generator_from", None)
     is_frozen = getattr(cfg, "freeze_generator", False)
     starts = str(getattr(cfg, "init_discriminator_from", "random")) == "generator"
-    if is_frozen and path is None and getattr(cfg, "generator_embedding_size", None) is None:
+    if is_frozen and getattr(cfg, "two_tower_generator", False):
+        raise ValueError(
+            "--freeze-generator keeps a generator that fills masks, which --two-tower-generator "
+            "does not: give one of them"
+        )
+    if is_frozen and path is None:
         raise ValueError(
             "--freeze-generator alone would freeze random weights: name the checkpoint whose "
             "generator it is with --generator-from"

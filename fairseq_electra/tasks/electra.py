@@ -122,7 +122,7 @@ class ElectraTask(MaskedLMTask):
             )
         if str(getattr(cfg, "compile", "none")) != "none":
             self.lengths = choose_lengths(self.cfg.tokens_per_sample)
-        given = take_generator(cfg)
+        given = take_generator(cfg, from_checkpoint)
         model = super().build_model(cfg, from_checkpoint)
         if not isinstance(model, ElectraModel):
             raise ValueError(

@@ -206,6 +206,16 @@ def as_configured(run=None, **options):
     ("options", "run", "message"),
     [
         ({"freeze_generator": True}, {}, "--generator-from"),
+        (
+            {
+                "freeze_generator": True,
+                "embedding_sharing": "none",
+                "generator_embedding_size": 64,
+            },
+            {},
+            "freeze random weights",
+        ),
+        ({"freeze_generator": True, "two_tower_generator": True}, {}, "--two-tower-generator"),
         ({"generator_from": "gone.pt"}, {}, "--generator-from gone.pt"),
         ({"generator_from": "old.pt", "generator_size": 0.5}, {}, "leave out --generator-size"),
         ({"generator_from": "old.pt", "generator_layers": 2}, {}, "--generator-layers"),
