@@ -197,7 +197,12 @@ def read_histogram(key: str):
 
 @functools.lru_cache(maxsize=1)  # fairseq asks for one metric after the other
 def read_metrics(histogram: Tensor) -> Dict[str, float]:
-    """All metrics of a histogram, which is read off the device once."""
+    """All metrics of a histogram, which is read off the device once.
+
+    It is the number 0 in an epoch without an update; all metrics are, too.
+    """
+    if not torch.is_tensor(histogram):
+        return dict.fromkeys(JUDGED, 0.0)
     return compute_discriminator_metrics(histogram)
 
 

@@ -17,7 +17,12 @@ from fairseq_electra.criterions.discriminator_metrics import (
     count_logits,
     count_logits_by_token,
 )
-from fairseq_electra.criterions.electra import UNIT, ElectraCriterion, ElectraCriterionConfig
+from fairseq_electra.criterions.electra import (
+    JUDGED,
+    UNIT,
+    ElectraCriterion,
+    ElectraCriterionConfig,
+)
 from fairseq_electra.criterions.feature_metrics import compute_feature_metrics, sum_features
 from fairseq_electra.data.pick_dataset import PickDataset
 from fairseq_electra.models.electra import ElectraOutput
@@ -270,3 +275,15 @@ def test_reduced_metrics_are_those_of_all_batches_together(build_model):
     assert set(names.split()) == set(ElectraCriterion.metric_names)
     for name in set(together) - {"loss"}:  # the total's generator part weighs batches by tokens
         assert apart[name] == pytest.approx(together[name], abs=2e-4), name
+
+
+def test_an_epoch_without_an_update_has_metrics_of_nothing(build_model):
+    """As where all gradients of --fp16 overflow: fairseq reads meters that it has emptied."""
+    model, (batch,) = build_model(), make_batches([[0, *range(4, 30), 2]], 1)
+    with metrics.aggregate(new_root=True) as meters:
+        ElectraCriterion.reduce_metrics([make_criterion()(model, batch)[2]])
+        assert meters.get_smoothed_values()["disc_acc"] > 0
+        meters.reset()
+        found = meters.get_smoothed_values()
+    assert found["loss"] is None
+    assert {name: found[name] for name in JUDGED} == dict.fromkeys(JUDGED, 0.0)
