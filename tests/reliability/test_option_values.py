@@ -137,6 +137,17 @@ def test_fairseqs_own_options(section, option, wrong, right):
             check_options(cfg, has_gpu=False)
 
 
+def test_fully_sharded_training_is_not_for_the_plugins_optimizers():
+    cfg = OmegaConf.structured(FairseqConfig)
+    cfg.distributed_training.ddp_backend = "fully_sharded"
+    cfg.optimizer = {"_name": "adam"}
+    check_options(cfg, has_gpu=False)
+    for name in ("electra_adam", "electra_lamb"):
+        cfg.optimizer = {"_name": name}
+        with pytest.raises(ValueError, match=f"fully_sharded .* {name}.*legacy_ddp"):
+            check_options(cfg, has_gpu=False)
+
+
 @pytest.mark.parametrize(
     "option",
     [
