@@ -124,10 +124,10 @@ class ElectraTask(MaskedLMTask):
             self.lengths = choose_lengths(self.cfg.tokens_per_sample)
         given = take_generator(cfg, from_checkpoint)
         model = super().build_model(cfg, from_checkpoint)
-        if not isinstance(model, ElectraModel):
+        if not isinstance(model, ElectraModel) or model.generator is None:  # of electra_mlm
             raise ValueError(
                 f"--task electra cannot train {type(model).__name__}: give --arch electra_small, "
-                "electra_base or electra_large, or another model's own --task"
+                "electra_base or electra_large, or the model's own --task, such as masked_lm"
             )
         self.has_two_towers = bool(model.cfg.two_tower_generator)
         if given is not None:
