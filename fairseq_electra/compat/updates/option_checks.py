@@ -33,18 +33,19 @@ def check_options(cfg, has_gpu: bool) -> None:
 
 
 def check_best_metric(cfg, criterion) -> None:
-    """ValueError if no validation will measure what --best-checkpoint-metric names.
+    """ValueError if not every validation will measure what --best-checkpoint-metric names.
 
-    fairseq looks for it at the first one, before it saves: the training until then would be lost.
+    fairseq looks for it in each, before it saves: the training until then would be lost.
 
     Args:
         cfg: fairseq's whole configuration.
-        criterion: whose `metric_names` are all that it logs, if it has them.
+        criterion: whose `metric_names` are what each validation has, if it says so.
     """
     name, known = cfg.checkpoint.best_checkpoint_metric, getattr(criterion, "metric_names", None)
     if known is not None and name not in known and not cfg.dataset.disable_validation:
         raise ValueError(
-            f"--best-checkpoint-metric {name} is not measured: one of {', '.join(known)}"
+            f"--best-checkpoint-metric {name} is not what every validation measures: give one of "
+            f"{', '.join(known)}"
         )
 
 
