@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List
 
+import torch
 from fairseq import utils
 from fairseq.data import data_utils
 from fairseq.dataclass import FairseqDataclass
@@ -165,8 +166,9 @@ class ElectraTask(MaskedLMTask):
 
         Raises:
             FileNotFoundError, ValueError: if the split is missing or empty, or another worker has
-                other training data.
+                other training data, or several processes of fairseq-validate load it.
         """
+        check_one_process(kwargs)
         path = self._split_path(split, epoch)
         check_split(path)
         if split == "train" and split not in self.datasets:
@@ -250,6 +252,20 @@ def check_options(cfg: ElectraTaskConfig) -> None:
         raise ValueError(
             f"--tokens-per-sample {cfg.tokens_per_sample} is too short to pick and to pair: "
             "at least 8, usually 128 or 512"
+        )
+
+
+def check_one_process(kwargs: Dict) -> None:
+    """Raise ValueError in one of several processes of fairseq-validate, which says `task_cfg`.
+
+    It would send each batch's metrics to the others, a histogram among them, and has no room for
+    one; training sums them.
+    """
+    several = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+    if several and "task_cfg" in kwargs:
+        raise ValueError(
+            "fairseq-validate cannot put together what several processes measure of --task "
+            "electra: give --distributed-world-size 1"
         )
 
 
