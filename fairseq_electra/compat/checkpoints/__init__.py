@@ -108,10 +108,10 @@ def begin_averages_with_loaded() -> None:
         return state
 
     def restore_what_there_is(self, state_dict, build_fp32_params=False):
-        if state_dict:
-            restore(self, state_dict, build_fp32_params)
-        else:
+        if not state_dict:
             logger.info("the checkpoint has no averages (--store-ema): they begin as its weights")
+            state_dict = self.model.state_dict()
+        restore(self, state_dict, build_fp32_params)
 
     fairseq_trainer.checkpoint_utils = Overlay(
         checkpoint_utils, load_checkpoint_to_cpu=load_checkpoint_to_cpu
