@@ -178,7 +178,8 @@ def fill_mlm_head(model, state_dict: Dict[str, Tensor]) -> None:
 
 def keep_given_generator(model, state_dict: Dict[str, Tensor]) -> None:
     """Where a run begins with --generator-from too, that generator stays."""
-    if getattr(model, "keeps_generator", False):
+    if getattr(model, "keeps_generator", 0) > 0:
+        model.keeps_generator -= 1
         add_deltas(state_dict)  # from the one that is dropped
         drop_tensors(state_dict, [GENERATOR], "--generator-from is given")
         own = model.generator.state_dict().items()

@@ -32,6 +32,7 @@ from fairseq_electra.compat import checkpoints, distributed, loading, updates  #
 REQUIRED = (  # fairseq fails without them, with today's torch and numpy or this plugin's models
     checkpoints.allow_checkpoint_classes,
     loading.restore_numpy_compat,
+    checkpoints.begin_averages_with_loaded,
     distributed.broadcast_objects,
     updates.average_numbers_only,
 )

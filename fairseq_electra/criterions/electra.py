@@ -24,6 +24,7 @@ from fairseq_electra.criterions.discriminator_metrics import (
 )
 from fairseq_electra.criterions.feature_metrics import compute_feature_metrics, sum_features
 from fairseq_electra.models.electra import ElectraOutput
+from fairseq_electra.models.electra_config import read_run_option
 from fairseq_electra.modules.compiling import compile_step
 
 COUNTS = ("nwords", "npicked")  # that the generator predicts, that are picked: the same with masks
@@ -31,6 +32,7 @@ HITS = ("masked_acc", "sampled_acc")  # of the first, of the second
 MASKED = ("mlm_loss", "mlm_acc")  # of the discriminator's encoder, during --mlm-updates
 JUDGED = ("disc_acc", "disc_precision", "disc_recall", "disc_auc", "replaced")
 FEATURES = ("feature_mean", "feature_dims")  # held out
+CONTEXT = "disc_auc_context"  # held out, not during --mlm-updates
 HELD_OUT_SUMS = ("_features", "_disc_by_token")  # large
 
 
@@ -81,14 +83,18 @@ class ElectraCriterion(FairseqCriterion):
     its tokens.
     """
 
-    metric_names = ("loss", "disc_loss", "gen_loss", *HITS, *JUDGED, *FEATURES)
-
     def __init__(self, cfg: ElectraCriterionConfig, task):
         super().__init__(task)
         check_weights(cfg)
         self.gen_weight = cfg.gen_weight
         self.disc_weight = cfg.disc_weight
         self.judges_all = str(cfg.disc_loss_on) == "all"
+        # by which --best-checkpoint-metric can choose: what every validation measures
+        self.metric_names = ("loss", "disc_loss", "gen_loss", *HITS, *JUDGED)
+        if cfg.disc_weight > 0:
+            self.metric_names += FEATURES
+            if not read_run_option(cfg, "model", "mlm_updates"):
+                self.metric_names += (CONTEXT,)
         self.measure = None  # `measure_output`, compiled as the model's step is
 
     def forward(self, model, sample: Dict, reduce: bool = True) -> Tuple[Tensor, float, Dict]:
@@ -183,7 +189,7 @@ class ElectraCriterion(FairseqCriterion):
         if "disc_by_token" in logging_outputs[0]:
             histogram = sum(log["disc_by_token"].to_dense() for log in logging_outputs)
             metrics.log_scalar_sum("_disc_by_token", histogram)
-            metrics.log_derived("disc_auc_context", read_context_auc)
+            metrics.log_derived(CONTEXT, read_context_auc)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
@@ -197,7 +203,12 @@ def read_histogram(key: str):
 
 @functools.lru_cache(maxsize=1)  # fairseq asks for one metric after the other
 def read_metrics(histogram: Tensor) -> Dict[str, float]:
-    """All metrics of a histogram, which is read off the device once."""
+    """All metrics of a histogram, which is read off the device once.
+
+    It is the number 0 in an epoch without an update; all metrics are, too.
+    """
+    if not torch.is_tensor(histogram):
+        return dict.fromkeys(JUDGED, 0.0)
     return compute_discriminator_metrics(histogram)
 
 

@@ -33,7 +33,7 @@ class ElectricCriterion(ElectraCriterion):
     and of finding picked tokens.
 
     Raises:
-        ValueError: for --disc-loss-on picked: all of those are noise.
+        ValueError: for --disc-loss-on picked: all of those are noise; and for --disc-weight 0.
     """
 
     def __init__(self, cfg: ElectraCriterionConfig, task):
@@ -42,6 +42,12 @@ class ElectricCriterion(ElectraCriterion):
             raise ValueError(
                 "--disc-loss-on picked cannot be used with --criterion electric, which tells "
                 "picked tokens from the others"
+            )
+        if self.disc_weight == 0:
+            raise ValueError(
+                "--disc-weight 0 cannot be used with --criterion electric: no energies would be "
+                "learned. A generator that fills masks can be trained alone, with --criterion "
+                "electra and without --two-tower-generator"
             )
         self.mask_prob = float(task.cfg.mask_prob)
         is_word = torch.from_numpy(mark_candidates(task.source_dictionary))

@@ -113,7 +113,7 @@ class ElectraModel(BaseFairseqModel):
         self.steps: Dict[str, Callable] = {}  # by name, compiled when their device is known
         self.num_updates = 0
         self.max_update = read_run_option(cfg, "optimization", "max_update") or 0
-        self.keeps_generator = False  # when a checkpoint is loaded (generator_from.py)
+        self.keeps_generator = 0  # when so many checkpoints are loaded (generator_from.py)
         # numbers, as a compiled step cannot read them in omegaconf's DictConfig
         self.disallow_correct, self.temperature = bool(cfg.disallow_correct), float(cfg.temperature)
         self.pad_idx, self.eos_idx = dictionary.pad(), dictionary.eos()

@@ -5,6 +5,7 @@ kernels, precision, optimizer and initial weights are the same. A checkpoint is 
 `--arch electra_small`.
 """
 
+import logging
 from typing import Optional
 
 from fairseq.models import register_model
@@ -12,7 +13,10 @@ from torch import Tensor
 
 from fairseq_electra.models.electra import ElectraModel, register_size
 from fairseq_electra.models.electra_config import ElectraConfig, check_config, fill_defaults
+from fairseq_electra.process.state import warn_once
 from fairseq_electra.recipes import SIZES
+
+logger = logging.getLogger(__name__)
 
 
 @register_model("electra_mlm", dataclass=ElectraConfig)
@@ -29,6 +33,8 @@ class ElectraMaskedLM(ElectraModel):
     @classmethod
     def build_model(cls, cfg: ElectraConfig, task) -> "ElectraMaskedLM":
         check_config(fill_defaults(cfg))
+        if str(cfg.compile) != "none":
+            warn_once(logger, "--compile is for --task electra alone: electra_mlm is not compiled")
         return cls(cfg, task.source_dictionary)
 
     def forward(

@@ -12,7 +12,7 @@ from typing import Dict, NamedTuple, Optional
 
 from torch import Tensor, nn
 
-from fairseq_electra.checkpoints.files import LAST, load_whole
+from fairseq_electra.checkpoints.files import LAST, load_whole, newest_checkpoint
 from fairseq_electra.checkpoints.fitting import (
     DELTA,
     GENERATOR,
@@ -58,18 +58,20 @@ class GivenGenerator(NamedTuple):
         return self.embeddings["embed_tokens.weight"].size(1)
 
 
-def take_generator(cfg) -> Optional[GivenGenerator]:
+def take_generator(cfg, from_checkpoint: bool = False) -> Optional[GivenGenerator]:
     """Put the sizes of --generator-from into `cfg` in its place; None if it is not given.
 
     Args:
         cfg: the model's part of fairseq's configuration; it is changed, so that checkpoints have
             what is needed to build the model.
+        from_checkpoint: it is a checkpoint's, whose generator has its weights.
 
     Raises:
         ValueError: for options that do not go together, and a file that has no generator.
         FileNotFoundError: if it is missing, and the save-dir has no checkpoint to go on from.
     """
-    check_begin(cfg)
+    if not from_checkpoint:
+        check_begin(cfg)
     if getattr(cfg, "generator_from", None) is None:
         return None
     check_sharing(cfg)
@@ -105,7 +107,12 @@ def check_begin(cfg) -> None:
     path = getattr(cfg, "generator_from", None)
     is_frozen = getattr(cfg, "freeze_generator", False)
     starts = str(getattr(cfg, "init_discriminator_from", "random")) == "generator"
-    if is_frozen and path is None and getattr(cfg, "generator_embedding_size", None) is None:
+    if is_frozen and getattr(cfg, "two_tower_generator", False):
+        raise ValueError(
+            "--freeze-generator keeps a generator that fills masks, which --two-tower-generator "
+            "does not: give one of them"
+        )
+    if is_frozen and path is None:
         raise ValueError(
             "--freeze-generator alone would freeze random weights: name the checkpoint whose "
             "generator it is with --generator-from"
@@ -155,7 +162,7 @@ def arch_generator_size(cfg) -> float:
 
 
 def find_source(generator_from: str, save_dir: Optional[str]) -> Path:
-    """The file of --generator-from; the run's last checkpoint, which has it too, if it is gone.
+    """The file of --generator-from; the run's own checkpoint, which has it too, if it is gone.
 
     Raises:
         FileNotFoundError: if both are missing.
@@ -163,11 +170,19 @@ def find_source(generator_from: str, save_dir: Optional[str]) -> Path:
     path = Path(generator_from)
     if path.is_file():
         return path
-    last = None if save_dir is None else Path(save_dir) / LAST
-    if last is None or not last.is_file():
+    own = find_own(save_dir)
+    if own is None:
         raise FileNotFoundError(f"--generator-from {path}: no such checkpoint")
-    logger.info("--generator-from %s is gone: the generator's sizes are those in %s", path, last)
-    return last
+    logger.info("--generator-from %s is gone: the generator's sizes are those in %s", path, own)
+    return own
+
+
+def find_own(save_dir: Optional[str]) -> Optional[Path]:
+    """The checkpoint that a run of this save-dir goes on from; None if it begins."""
+    if save_dir is None:
+        return None
+    last = Path(save_dir) / LAST
+    return last if last.is_file() else newest_checkpoint(Path(save_dir))
 
 
 def read_generator(path: Path) -> GivenGenerator:
@@ -263,7 +278,9 @@ def begin_with(model, given: GivenGenerator, cfg) -> None:
     if given.is_copied:
         model.encoder.load_state_dict(generator.encoder.state_dict())
         model.discriminator_head.start_even()  # nothing it asks for spoils what the encoder knows
-    model.keeps_generator = is_beginning(cfg)
+    if is_beginning(cfg):
+        # the model's load and, with --store-ema, that of its copy with the averages
+        model.keeps_generator = 1 + bool(read_run_option(cfg, "ema", "store_ema"))
 
 
 def load_tables(embeddings: nn.Module, given: GivenGenerator) -> None:
@@ -277,4 +294,4 @@ def is_beginning(cfg) -> bool:
     """Whether fairseq will load --finetune-from-model, and not a checkpoint of this run."""
     save_dir = read_run_option(cfg, "checkpoint", "save_dir")
     starts = read_run_option(cfg, "checkpoint", "finetune_from_model") is not None
-    return starts and not (Path(save_dir) / LAST).exists()
+    return starts and find_own(save_dir) is None

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from fairseq_electra.models.electra_config import (
     ElectraConfig,
-    choose_sharing,
     generator_encoder_size,
     own_table_width,
 )
@@ -58,9 +57,9 @@ def build_generator(cfg: ElectraConfig, num_tokens: int) -> Union[Generator, Two
     if not cfg.two_tower_generator:
         return Generator(cfg, num_tokens)
     size = generator_encoder_size(cfg)
-    own, embedding_size = None, cfg.embedding_size
-    if choose_sharing(cfg) == "none":
-        embedding_size = size.hidden
+    own, own_width = None, own_table_width(cfg)
+    embedding_size = cfg.embedding_size if own_width is None else own_width
+    if own_width is not None:
         own = Embeddings(num_tokens, embedding_size, cfg.max_positions)
     towers = [build_encoder(cfg, size, embedding_size, kind) for kind in (LeftToRight, RightToLeft)]
     return TwoTowerGenerator(

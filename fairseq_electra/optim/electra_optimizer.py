@@ -29,19 +29,7 @@ def has_weight_decay(param: torch.nn.Parameter) -> bool:
     The authors exclude names with LayerNorm, layer_norm or bias. Those are exactly the parameters
     of one dimension, and fairseq hands an optimizer no names.
     """
-    # --ddp-backend fully_sharded: a worker has a flat part of the parameter, and its size in this
-    shape = getattr(param, "_orig_size", param.shape)
-    return len(shape) >= 2
-
-
-def check_not_flat(params: Iterable[torch.nn.Parameter]) -> None:
-    """ValueError if parameters were joined to flat ones, in which none can be told apart."""
-    if any(type(param).__name__ == "FlatParameter" for param in params):  # fairscale's
-        raise ValueError(
-            "--ddp-backend fully_sharded joins biases and matrices to one flat parameter, and "
-            "weight decay and layer-wise decay would go to the wrong ones: give "
-            "--not-fsdp-flatten-parameters"
-        )
+    return param.dim() >= 2
 
 
 def split_by_decay(
@@ -51,12 +39,8 @@ def split_by_decay(
 
     A group without parameters is left out, as Apex looks at the first parameter of the first group.
     The order is that of ``params``, so that checkpoints of the same model fit.
-
-    Raises:
-        ValueError: for parameters that fully sharded training has joined.
     """
     params = list(params)
-    check_not_flat(params)
     decayed = [p for p in params if has_weight_decay(p)]
     others = [p for p in params if not has_weight_decay(p)]
     groups = [

@@ -44,7 +44,7 @@ def load(spec: str):
         )
     if spec.startswith(UNTRAINED):
         torch.manual_seed(SEED)
-        model = task.build_model(state["cfg"]["model"]).eval()
+        model = task.build_model(state["cfg"]["model"], from_checkpoint=True).eval()
     return model, task
 
 

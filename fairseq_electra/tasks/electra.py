@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Dict, List
 
+import torch
 from fairseq import utils
 from fairseq.data import data_utils
 from fairseq.dataclass import FairseqDataclass
@@ -122,12 +123,12 @@ class ElectraTask(MaskedLMTask):
             )
         if str(getattr(cfg, "compile", "none")) != "none":
             self.lengths = choose_lengths(self.cfg.tokens_per_sample)
-        given = take_generator(cfg)
+        given = take_generator(cfg, from_checkpoint)
         model = super().build_model(cfg, from_checkpoint)
-        if not isinstance(model, ElectraModel):
+        if not isinstance(model, ElectraModel) or model.generator is None:  # of electra_mlm
             raise ValueError(
                 f"--task electra cannot train {type(model).__name__}: give --arch electra_small, "
-                "electra_base or electra_large, or another model's own --task"
+                "electra_base or electra_large, or the model's own --task, such as masked_lm"
             )
         self.has_two_towers = bool(model.cfg.two_tower_generator)
         if given is not None:
@@ -165,8 +166,9 @@ class ElectraTask(MaskedLMTask):
 
         Raises:
             FileNotFoundError, ValueError: if the split is missing or empty, or another worker has
-                other training data.
+                other training data, or several processes of fairseq-validate load it.
         """
+        check_one_process(kwargs)
         path = self._split_path(split, epoch)
         check_split(path)
         if split == "train" and split not in self.datasets:
@@ -250,6 +252,20 @@ def check_options(cfg: ElectraTaskConfig) -> None:
         raise ValueError(
             f"--tokens-per-sample {cfg.tokens_per_sample} is too short to pick and to pair: "
             "at least 8, usually 128 or 512"
+        )
+
+
+def check_one_process(kwargs: Dict) -> None:
+    """Raise ValueError in one of several processes of fairseq-validate, which says `task_cfg`.
+
+    It would send each batch's metrics to the others, a histogram among them, and has no room for
+    one; training sums them.
+    """
+    several = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
+    if several and "task_cfg" in kwargs:
+        raise ValueError(
+            "fairseq-validate cannot put together what several processes measure of --task "
+            "electra: give --distributed-world-size 1"
         )
 
 

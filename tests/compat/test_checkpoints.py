@@ -75,6 +75,25 @@ def test_a_failed_copy_keeps_the_former_checkpoint(tmp_path, load_plugin, kept):
     assert output.split()[-1] == kept
 
 
+@pytest.mark.parametrize("fp32", [False, True])
+def test_averages_begin_as_the_weights_of_a_checkpoint_without(
+    data_bin, tmp_path, train_electra, fp32
+):
+    """One update after those that a run without --store-ema has made."""
+    options = ("--disable-validation", "--total-num-update", 9)
+    train_electra(data_bin, tmp_path, "--max-update", 2, *options)
+    before = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)["model"]
+    options += ("--store-ema", "--ema-decay", 0.75) + fp32 * ("--ema-fp32",)
+    train_electra(data_bin, tmp_path, "--max-update", 3, *options)
+    state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)
+    averages = state["extra_state"]["ema"]
+    assert averages.keys() == state["model"].keys()
+    for name, after in state["model"].items():
+        if after.is_floating_point():
+            expected = 0.75 * before[name] + 0.25 * after
+            torch.testing.assert_close(averages[name], expected, msg=name)
+
+
 def test_changes_are_made_once():
     patched = checkpoint_utils.load_checkpoint, checkpoint_utils.torch_persistent_save
     assert all(function.__module__ == checkpoints.__name__ for function in patched)

@@ -11,9 +11,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from fairseq.trainer import Trainer
 
-from fairseq_electra.compat.updates import divergence
+from fairseq_electra.compat.updates import divergence, explain_divergence
 from fairseq_electra.compat.updates.divergence import check_growth, find_good
+from fairseq_electra.process.state import process_state
 from tiny import TINY_OPTIONS, USER_DIR
 
 SEEDS = int(os.environ.get("SEEDS", "1"))
@@ -181,3 +183,18 @@ def test_a_short_spike_does_not_stop_a_run(monkeypatch):
         check_growth(trainer)
     with pytest.raises(FloatingPointError, match=r"after update 300.*since update 150"):
         check_growth(trainer)
+
+
+def test_an_update_that_was_not_made_is_not_looked_at(monkeypatch):
+    """As with --fp16 where gradients overflow, after a line of the log, which empties the means."""
+    trainer = torch.nn.Identity()
+    trainer.criterion, trainer.get_num_updates = torch.nn.Identity(), lambda: 50
+    meter = SimpleNamespace(avg=9.0)
+    monkeypatch.setattr(divergence.metrics, "get_meter", lambda group, name: meter)
+    monkeypatch.setattr(Trainer, "train_step", lambda self, samples, raise_oom: None)
+    explain_divergence()
+    for _ in range(3):
+        Trainer.train_step(trainer, [])
+    assert trainer not in process_state.looks_above
+    meter.avg = None
+    check_growth(trainer)

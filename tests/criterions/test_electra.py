@@ -9,6 +9,7 @@ import pytest
 import torch
 from fairseq.logging import metrics
 from hypothesis import given, settings
+from omegaconf import OmegaConf
 from sklearn.metrics import accuracy_score, precision_score, recall_score, roc_auc_score
 
 from fairseq_electra.criterions.discriminator_metrics import (
@@ -17,7 +18,13 @@ from fairseq_electra.criterions.discriminator_metrics import (
     count_logits,
     count_logits_by_token,
 )
-from fairseq_electra.criterions.electra import UNIT, ElectraCriterion, ElectraCriterionConfig
+from fairseq_electra.criterions.electra import (
+    JUDGED,
+    MASKED,
+    UNIT,
+    ElectraCriterion,
+    ElectraCriterionConfig,
+)
 from fairseq_electra.criterions.feature_metrics import compute_feature_metrics, sum_features
 from fairseq_electra.data.pick_dataset import PickDataset
 from fairseq_electra.models.electra import ElectraOutput
@@ -265,8 +272,37 @@ def test_reduced_metrics_are_those_of_all_batches_together(build_model):
             reduced.append(aggregator.get_smoothed_values())
     together, apart = reduced
     names = "loss gen_loss disc_loss masked_acc sampled_acc disc_acc disc_precision disc_recall"
-    names += " disc_auc replaced feature_mean feature_dims"
-    assert set(together) == {*names.split(), "disc_auc_context"}
-    assert set(names.split()) == set(ElectraCriterion.metric_names)
+    names += " disc_auc replaced feature_mean feature_dims disc_auc_context"
+    assert set(together) == set(names.split())
     for name in set(together) - {"loss"}:  # the total's generator part weighs batches by tokens
         assert apart[name] == pytest.approx(together[name], abs=2e-4), name
+
+
+def test_an_epoch_without_an_update_has_metrics_of_nothing(build_model):
+    """As where all gradients of --fp16 overflow: fairseq reads meters that it has emptied."""
+    model, (batch,) = build_model(), make_batches([[0, *range(4, 30), 2]], 1)
+    with metrics.aggregate(new_root=True) as meters:
+        ElectraCriterion.reduce_metrics([make_criterion()(model, batch)[2]])
+        assert meters.get_smoothed_values()["disc_acc"] > 0
+        meters.reset()
+        found = meters.get_smoothed_values()
+    assert found["loss"] is None
+    assert {name: found[name] for name in JUDGED} == dict.fromkeys(JUDGED, 0.0)
+
+
+@pytest.mark.parametrize(("disc_weight", "mlm_updates"), [(50.0, 0), (0.0, 0), (50.0, 2), (0.0, 2)])
+def test_the_metrics_to_choose_checkpoints_by_are_those_of_every_validation(
+    build_model, disc_weight, mlm_updates
+):
+    model, (batch,) = build_model(mlm_updates=mlm_updates), make_batches([[0, *range(4, 30), 2]], 1)
+    weights = OmegaConf.structured(ElectraCriterionConfig(disc_weight=disc_weight))
+    cfg = OmegaConf.create({"model": {"mlm_updates": mlm_updates}, "criterion": weights})
+    task = SimpleNamespace(target_dictionary=make_dictionary())
+    criterion = ElectraCriterion(cfg.criterion, task).eval()
+    found = []
+    for update in (0, mlm_updates):
+        model.set_num_updates(update)
+        with metrics.aggregate(new_root=True) as meters:
+            ElectraCriterion.reduce_metrics([criterion(model, batch)[2]])
+            found.append(set(meters.get_smoothed_values()))
+    assert set(criterion.metric_names) == set.intersection(*found) - set(MASKED)

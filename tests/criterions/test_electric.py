@@ -192,6 +192,11 @@ def test_a_loss_of_picked_tokens_alone_is_refused():
         make_criterion(disc_loss_on="picked")
 
 
+def test_a_generator_alone_is_refused():
+    with pytest.raises(ValueError, match="--disc-weight 0 cannot be used with"):
+        make_criterion(disc_weight=0.0)
+
+
 def test_the_loss_of_a_model_that_knows_nothing():
     """10 words, energies of 0: noise has odds of 3/7 x 1/10."""
     chance = 0.3 / 10 / (0.3 / 10 + 0.7)

@@ -14,7 +14,8 @@ from fairseq_electra.models.electra_config import (
     generator_encoder_size,
     usual_generator_size,
 )
-from tiny import make_dictionary
+from fairseq_electra.models.electra_mlm import ElectraMaskedLM
+from tiny import TINY, make_dictionary
 
 
 def config_of(arch, **options):
@@ -323,3 +324,11 @@ def test_a_head_reads_the_mean_of_the_tokens_but_padding(build_model, attention)
     logits, _ = usual(tokens, classification_head_name="topic")
     expected = usual.classification_heads["topic"].out_proj(usual(tokens)[0][:, 0])
     torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_compile_of_a_masked_language_model_is_told(caplog, dictionary):
+    task = Namespace(source_dictionary=dictionary)
+    ElectraMaskedLM.build_model(ElectraConfig(**TINY), task)
+    assert "--compile" not in caplog.text
+    ElectraMaskedLM.build_model(ElectraConfig(**TINY, compile="default"), task)
+    assert "--compile is for --task electra alone: electra_mlm is not compiled" in caplog.text

@@ -6,6 +6,8 @@ import shutil
 import pytest
 import torch
 from fairseq import checkpoint_utils
+from fairseq.dataclass.configs import EMAConfig
+from fairseq.models.ema.ema import EMA
 from omegaconf import OmegaConf
 from torch._dynamo.testing import CompileCounter
 
@@ -22,6 +24,7 @@ SAME_SIZE = {
     "generator_ffn_embed_dim": TINY["encoder_ffn_embed_dim"],
     "generator_attention_heads": TINY["encoder_attention_heads"],
 }
+OWN = "checkpoint_1_5000.pt"
 BY_ARCH = {"generator_size": ElectraConfig.generator_size}  # as if it was not given
 
 
@@ -173,7 +176,7 @@ def test_a_discriminator_from_elsewhere_keeps_its_tables_beside_a_given_generato
     source, other = build_model(seed=1), build_model(seed=2, embedding_sharing="gdes")
     torch.nn.init.normal_(other.embeddings.embed_tokens.delta)
     model = begin(save(source, tmp_path / "old.pt"), embedding_sharing="gdes")
-    model.keeps_generator = True
+    model.keeps_generator = 1
     model.load_state_dict(other.state_dict())
     tokens = make_batch()["src_tokens"]
     torch.testing.assert_close(model.encode(tokens)[0], other.encode(tokens)[0])
@@ -190,10 +193,45 @@ def test_what_a_run_begins_from_leaves_a_given_generator_as_it_is(build_model, b
     """--finetune-from-model gives the discriminator alone."""
     source, other = build_model(seed=1), build_model(seed=2)
     model = begin(save(source, tmp_path / "old.pt"), freeze_generator=True)
-    model.keeps_generator = True
+    model.keeps_generator = 1
     model.load_state_dict(other.state_dict())
     assert torch.equal(model.encoder.layers[0].fc1.weight, other.encoder.layers[0].fc1.weight)
     assert torch.equal(model(**make_batch()).gen_logits, source(**make_batch()).gen_logits)
+
+
+def test_averages_begin_with_the_given_generator_and_follow_it(build_model, begin, tmp_path):
+    """Also beside those of --finetune-from-model; --fp16 --ema-fp32 loads them in each update."""
+    source, other, averages = (build_model(seed=seed) for seed in (1, 2, 3))
+    model = begin(save(source, tmp_path / "old.pt")).half()
+    model.keeps_generator = 2
+    model.load_state_dict(other.state_dict())
+    ema = EMA(model, EMAConfig(store_ema=True, ema_decay=0.75, ema_fp32=True))
+    ema.restore(averages.state_dict())
+    ema.build_fp32_params()
+    head, given = ema.get_model().generator.head.dense, source.generator.head.dense
+    assert torch.equal(head.weight, given.weight.half())
+    with torch.no_grad():
+        model.generator.head.dense.weight += 4
+    ema.step(model)
+    torch.testing.assert_close(head.weight.float(), given.weight + 1, atol=1e-2, rtol=0)
+
+
+@pytest.mark.parametrize("store_ema", [False, True])
+def test_a_run_that_goes_on_keeps_no_given_generator(build_model, tmp_path, store_ema):
+    """Also from another checkpoint than checkpoint_last.pt, and if the given one is gone."""
+    path = save(build_model(), tmp_path / "old.pt")
+    run = {"checkpoint": {"finetune_from_model": "x.pt", "save_dir": str(tmp_path)}}
+    run["ema"] = {"store_ema": store_ema}
+    for loads in (1 + store_ema, 0):
+        cfg = as_configured(run, generator_from=str(path))
+        given = take_generator(cfg)
+        model = build_model(**{**cfg, "seed": 7})
+        begin_with(model, given, cfg)
+        assert model.keeps_generator == loads
+        state = torch.load(path, weights_only=True)
+        torch.save({**state, "extra_state": {}, "optimizer_history": []}, tmp_path / OWN)
+    path.unlink()
+    assert take_generator(as_configured(run, generator_from=str(path))).path == tmp_path / OWN
 
 
 def as_configured(run=None, **options):
@@ -206,6 +244,16 @@ def as_configured(run=None, **options):
     ("options", "run", "message"),
     [
         ({"freeze_generator": True}, {}, "--generator-from"),
+        (
+            {
+                "freeze_generator": True,
+                "embedding_sharing": "none",
+                "generator_embedding_size": 64,
+            },
+            {},
+            "freeze random weights",
+        ),
+        ({"freeze_generator": True, "two_tower_generator": True}, {}, "--two-tower-generator"),
         ({"generator_from": "gone.pt"}, {}, "--generator-from gone.pt"),
         ({"generator_from": "old.pt", "generator_size": 0.5}, {}, "leave out --generator-size"),
         ({"generator_from": "old.pt", "generator_layers": 2}, {}, "--generator-layers"),

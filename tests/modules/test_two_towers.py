@@ -127,3 +127,12 @@ def test_log_probabilities_are_in_float32_and_constant():
     wanted = logits.float().log_softmax(2).gather(2, tokens[..., None])[..., 0]
     torch.testing.assert_close(found, wanted.detach())
     assert not found.requires_grad and found.dtype == torch.float32
+
+
+@pytest.mark.parametrize("width", [None, 24])
+def test_tables_of_their_own_are_as_wide_as_the_option_says(build_model, width):
+    """The generator's hidden size is 16."""
+    options = {"embedding_sharing": "none", "generator_embedding_size": width}
+    model = build_model(two_tower_generator=True, **options)
+    assert model.generator.embeddings.embed_tokens.embedding_dim == (width or 16)
+    assert predict(model, torch.tensor([SENTENCE])).shape == (1, len(SENTENCE), 45)

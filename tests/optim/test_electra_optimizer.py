@@ -194,24 +194,3 @@ def test_the_error_says_what_to_do(wrong_apex, cuda_params):
     assert "Take torch." in message
     assert "github.com/NVIDIA/apex" in message
     assert "PyPI is another" in message
-
-
-class FlatParameter(torch.nn.Parameter):
-    """Stands for fairscale's, which --ddp-backend fully_sharded makes of several parameters."""
-
-
-def test_joined_parameters_are_refused():
-    with pytest.raises(ValueError, match="--not-fsdp-flatten-parameters"):
-        split_by_decay([FlatParameter(torch.ones(6))], 0.01)
-
-
-def test_a_part_of_a_matrix_decays_as_the_matrix():
-    """fairscale leaves a worker a flat part of each parameter, with the size of the whole."""
-    matrix, bias = torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(1))
-    matrix._orig_size, bias._orig_size = torch.Size([2, 3]), torch.Size([2])
-    groups = split_by_decay([matrix, bias], 0.01)
-    assert [(group["weight_decay"], len(group["params"])) for group in groups] == [
-        (0.01, 1),
-        (0, 1),
-    ]
-    assert groups[0]["params"][0] is matrix

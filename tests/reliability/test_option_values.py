@@ -137,6 +137,17 @@ def test_fairseqs_own_options(section, option, wrong, right):
             check_options(cfg, has_gpu=False)
 
 
+def test_fully_sharded_training_is_not_for_the_plugins_optimizers():
+    cfg = OmegaConf.structured(FairseqConfig)
+    cfg.distributed_training.ddp_backend = "fully_sharded"
+    cfg.optimizer = {"_name": "adam"}
+    check_options(cfg, has_gpu=False)
+    for name in ("electra_adam", "electra_lamb"):
+        cfg.optimizer = {"_name": name}
+        with pytest.raises(ValueError, match=f"fully_sharded .* {name}.*legacy_ddp"):
+            check_options(cfg, has_gpu=False)
+
+
 @pytest.mark.parametrize(
     "option",
     [
@@ -168,17 +179,21 @@ def test_what_does_not_fit_the_task(data_bin, tmp_path, options, words):
     assert re.match("ValueError: ", last) and re.search(words, last), last
 
 
-def test_a_model_that_does_not_fit_the_task(data_bin, tmp_path):
+@pytest.mark.parametrize(
+    ("arch", "name"), [("roberta_base", "RobertaModel"), ("electra_mlm_tiny", "ElectraMaskedLM")]
+)
+def test_a_model_that_does_not_fit_the_task(data_bin, tmp_path, arch, name):
     sizes = ("--encoder-layers", 1, "--encoder-embed-dim", 32, "--encoder-attention-heads", 2)
     command = start(
         *("fairseq_cli.train", data_bin, "--user-dir", USER_DIR, "--cpu", "--task", "electra"),
-        *("--criterion", "electra", "--arch", "roberta_base", *sizes, "--max-positions", 32),
+        *("--criterion", "electra", "--arch", arch, *sizes, "--max-positions", 32),
         *("--optimizer", "electra_adam", "--lr", "1e-3", "--tokens-per-sample", 32),
         *("--batch-size", 8, "--max-update", 1, "--no-save", "--save-dir", tmp_path),
     )
     assert command.wait(LIMIT) == 1
     last = command.output.strip().splitlines()[-1]
-    assert "ValueError: --task electra cannot train RobertaModel: give --arch electra_small" in last
+    assert f"ValueError: --task electra cannot train {name}: give --arch electra_small" in last
+    assert "masked_lm" in last
 
 
 def test_a_model_that_has_diverged_is_no_index_error(data_bin, tmp_path):

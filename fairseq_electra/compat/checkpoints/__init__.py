@@ -1,17 +1,22 @@
 """Changes in how fairseq writes, finds and reads checkpoints, and goes on from one."""
 
+import logging
 import tarfile
 from typing import Callable
 
 import torch
 from fairseq import checkpoint_utils, file_utils
+from fairseq import trainer as fairseq_trainer
 from fairseq.file_io import PathManager
+from fairseq.models.ema.ema import EMA
 from fairseq.trainer import Trainer
 
 from fairseq_electra.checkpoints import safe_loading
 from fairseq_electra.checkpoints.files import copy_whole, load_whole, write_whole
 from fairseq_electra.compat.checkpoints import resuming
 from fairseq_electra.process.state import process_state
+
+logger = logging.getLogger(__name__)
 
 
 def allow_checkpoint_classes() -> None:
@@ -86,6 +91,32 @@ def when_resumed(act: Callable) -> None:
         return extra_state, epoch_itr
 
     checkpoint_utils.load_checkpoint = load_checkpoint
+
+
+def begin_averages_with_loaded() -> None:
+    """Let the averages of --store-ema begin as the weights of a checkpoint that has none.
+
+    fairseq would, but has deleted the weights when it reads them: "KeyError: 'model'". Without any
+    it makes the averages of the model that was loaded. Needed by every fairseq to date.
+    """
+    restore = EMA.restore
+
+    def load_checkpoint_to_cpu(*args, **kwargs):
+        state = checkpoint_utils.load_checkpoint_to_cpu(*args, **kwargs)
+        if state.get("extra_state") is not None:
+            state["extra_state"].setdefault("ema", {})
+        return state
+
+    def restore_what_there_is(self, state_dict, build_fp32_params=False):
+        if not state_dict:
+            logger.info("the checkpoint has no averages (--store-ema): they begin as its weights")
+            state_dict = self.model.state_dict()
+        restore(self, state_dict, build_fp32_params)
+
+    fairseq_trainer.checkpoint_utils = Overlay(
+        checkpoint_utils, load_checkpoint_to_cpu=load_checkpoint_to_cpu
+    )
+    EMA.restore = restore_what_there_is
 
 
 def explain_misfits() -> None:

@@ -71,7 +71,8 @@ def explain_divergence() -> None:
             raise FloatingPointError(message) from error
         finally:
             hook.remove()
-        check_growth(self)
+        if output is not None:  # None: no update was made, as after an overflow
+            check_growth(self)
         return output
 
     Trainer.train_step = train_step

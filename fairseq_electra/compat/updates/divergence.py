@@ -58,7 +58,7 @@ def check_growth(trainer) -> None:
     """
     update = trainer.get_num_updates()
     meter = metrics.get_meter("train_inner", "_times_uninformed")
-    if update % LOOK_EVERY or meter is None:
+    if update % LOOK_EVERY or meter is None or meter.avg is None:  # None: nothing logged since
         return
     times = float(meter.avg)
     above = process_state.looks_above.get(trainer, 0) + 1 if times > DIVERGED else 0

@@ -18,6 +18,7 @@ def check_options(cfg, has_gpu: bool) -> None:
         cfg: fairseq's whole configuration.
     """
     check_half(cfg.common, has_gpu)
+    check_sharding(cfg)
     for option, value, least in list_counts(cfg):
         if value is not None and value < least:
             raise ValueError(f"--{option} must be a whole number, {least} or more, not {value}")
@@ -32,18 +33,19 @@ def check_options(cfg, has_gpu: bool) -> None:
 
 
 def check_best_metric(cfg, criterion) -> None:
-    """ValueError if no validation will measure what --best-checkpoint-metric names.
+    """ValueError if not every validation will measure what --best-checkpoint-metric names.
 
-    fairseq looks for it at the first one, before it saves: the training until then would be lost.
+    fairseq looks for it in each, before it saves: the training until then would be lost.
 
     Args:
         cfg: fairseq's whole configuration.
-        criterion: whose `metric_names` are all that it logs, if it has them.
+        criterion: whose `metric_names` are what each validation has, if it says so.
     """
     name, known = cfg.checkpoint.best_checkpoint_metric, getattr(criterion, "metric_names", None)
     if known is not None and name not in known and not cfg.dataset.disable_validation:
         raise ValueError(
-            f"--best-checkpoint-metric {name} is not measured: one of {', '.join(known)}"
+            f"--best-checkpoint-metric {name} is not what every validation measures: give one of "
+            f"{', '.join(known)}"
         )
 
 
@@ -72,4 +74,20 @@ def check_half(common, has_gpu: bool) -> None:
     if option is not None and fairseq_utils.xm is None and (common.cpu or not has_gpu):
         raise ValueError(
             f"--{option} needs a GPU in fairseq. Available on the CPU: --precision bf16"
+        )
+
+
+def check_sharding(cfg) -> None:
+    """ValueError for fully sharded training with an optimizer of this plugin.
+
+    It joins parameters to flat ones, in which biases, which do not decay, cannot be told apart, and
+    ends in fairseq's AssertionError.
+    """
+    optimizer = str(getattr(cfg.optimizer, "_name", None))
+    is_sharded = cfg.distributed_training.ddp_backend == "fully_sharded"
+    if is_sharded and optimizer.startswith("electra_"):
+        raise ValueError(
+            f"--ddp-backend fully_sharded cannot be used with --optimizer {optimizer}: leave it "
+            "out, or give --ddp-backend legacy_ddp --zero-sharding os, which shares out the "
+            "optimizer's state"
         )
