@@ -110,8 +110,9 @@ def test_fairseq_train_takes_the_command(capsys, size, model, gpus):
 @pytest.mark.parametrize("model", recipes.MODELS)
 def test_batches_are_of_the_size_that_is_named(capsys, model):
     """fairseq makes them of multiples of 8 sequences where it may."""
-    args = print_command(capsys, "small", "--model", model, "--gpus", 6)
-    assert (args["batch_size"], args["required_batch_size_multiple"]) == (21, 1)
+    for size, given in ((21, ()), (20, ("--", "--batch-size", 20))):
+        args = print_command(capsys, "small", "--model", model, "--gpus", 6, *given)
+        assert (args["batch_size"], args["required_batch_size_multiple"]) == (size, 1)
 
 
 @pytest.mark.parametrize("model", recipes.MODELS)

@@ -271,7 +271,7 @@ class ElectraModel(BaseFairseqModel):
                 "leave out either --precision bf16 or fairseq's --fp16 or --bf16"
             )
         obstacle = mixed_obstacle(device, mixed, dtype)
-        if obstacle is not None:
+        if obstacle is not None and self.training:
             warn_once(logger, obstacle)
         return torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext()
 

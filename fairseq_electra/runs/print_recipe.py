@@ -114,6 +114,7 @@ def pretrain(args: argparse.Namespace, recipe: Recipe, machine: Machine) -> List
     batch = recipes.fit_batch(recipe, machine, args.micro_batch)
     if batch.total != recipe.batch:
         say(describe_batch(batch, recipe))
+    batch = batch._replace(sequences=read_option(args.options, "--batch-size", batch.sequences))
     if "--generator-from" in {option.split("=")[0] for option in args.options}:  # has the sizes
         recipe = recipe._replace(electra=recipe.electra.replace(recipes.TINY.electra, "").strip())
     has_length = "--max-update" in {option.split("=")[0] for option in args.options}

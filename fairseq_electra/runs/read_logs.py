@@ -164,7 +164,7 @@ class LogBuilder:
 
 
 def parse_json_line(line: str) -> Optional[Record]:
-    """The metrics of a json line, whatever stands before them; None if it is damaged."""
+    """Metrics of a json line, whatever stands before them; None if damaged or without an update."""
     try:
         fields = json.loads(line[line.rindex(JSON_START) :])
     except json.JSONDecodeError:
@@ -178,6 +178,8 @@ def parse_json_line(line: str) -> Optional[Record]:
         for name, text in fields.items()
         if name.startswith(prefix) and isinstance(text, (str, int, float))  # no lists, no nulls
     }
+    if "num_updates" not in metrics:  # null: of an epoch without an update
+        return None
     return Record(prefix.rstrip("_") or "inner", int(metrics["num_updates"]), metrics)
 
 

@@ -47,6 +47,8 @@ def read_table(path: Path, sentences: int) -> Table:
         label, *texts = map(str.strip, fields)
         if sentences == 1 and texts:
             texts = ["\t".join(texts)]
+        while len(texts) > sentences and not texts[-1]:  # empty columns at the end
+            texts.pop()
         if label.split() != [label] or len(texts) != sentences:
             wanted = "a tab and a text" if sentences == 1 else "and two texts, with tabs between"
             raise ValueError(f"{path}, line {number}: not a label without white space, {wanted}")

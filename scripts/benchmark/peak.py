@@ -10,8 +10,7 @@ from pathlib import Path
 
 import torch
 
-from fairseq_electra.models.electra import mixed_obstacle
-from scripts.benchmark.run import PEAK_DTYPES, PEAK_SIDE, describe_machine, multiply
+from scripts.benchmark.run import PEAK_SIDE, describe_machine, list_peak_dtypes, multiply
 from scripts.benchmark.timing import time_call
 
 ROUNDS = 7
@@ -22,9 +21,7 @@ def measure_machine(path: Path) -> dict:
     if not path.exists():
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         machine = {**describe_machine(device.type), "peaks": {}}
-        for name, dtype in PEAK_DTYPES[device.type].items():
-            if dtype == torch.bfloat16 and mixed_obstacle(device, True, torch.float32):
-                continue  # a CPU that computes it by software, for minutes
+        for name, dtype in list_peak_dtypes(device).items():
             call = multiply(device, dtype)
             seconds = [time_call(call, device) for _ in range(1 + ROUNDS)][1:]
             machine["peaks"][name] = 2 * PEAK_SIDE[device.type] ** 3 / statistics.median(seconds)

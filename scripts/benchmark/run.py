@@ -17,6 +17,7 @@ from typing import Callable, Dict, List
 import fairseq
 import torch
 
+from fairseq_electra.models.electra import mixed_obstacle
 from scripts.benchmark.contenders import (
     HAS_TRANSFORMERS,
     Contender,
@@ -148,6 +149,14 @@ def count_activations(contender: Contender, batch: Dict) -> int:
     return sum(sizes.values())
 
 
+def list_peak_dtypes(device: torch.device) -> Dict[str, torch.dtype]:
+    """Types whose peak is measured, by name: not bf16 on a CPU that computes it by software."""
+    dtypes = dict(PEAK_DTYPES[device.type])
+    if mixed_obstacle(device, True, torch.float32) is not None:
+        del dtypes["bf16"]
+    return dtypes
+
+
 def multiply(device: torch.device, dtype: torch.dtype) -> Callable[[], None]:
     """A matrix product of PEAK_SIDE, as large ones run at the machine's peak."""
     side = PEAK_SIDE[device.type]
@@ -198,7 +207,7 @@ def measure_group(
         contender.name: lambda c=contender: c.step(batches[next(counter) % len(batches)])
         for contender in built
     }
-    dtypes = PEAK_DTYPES[setting.device.type]
+    dtypes = list_peak_dtypes(setting.device)
     calls |= {f"peak {name}": multiply(setting.device, dtype) for name, dtype in dtypes.items()}
     times = interleave(calls, rounds, setting.device)
     flops = 2 * PEAK_SIDE[setting.device.type] ** 3

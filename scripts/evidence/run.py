@@ -265,7 +265,9 @@ def write_plan(args: argparse.Namespace, runs: List[Run], command: List[str]) ->
         "machine": measure_machine(args.out_dir / "machine.json"),
         "command": command,
     }
-    path.write_text(json.dumps(plan, indent=1) + "\n", "utf-8")
+    partial = path.with_name("plan.json.partial")
+    partial.write_text(json.dumps(plan, indent=1) + "\n", "utf-8")
+    partial.rename(path)
 
 
 def main(argv: Optional[List[str]] = None) -> None:

@@ -8,7 +8,7 @@ from typing import Callable
 import torch
 
 from fairseq_electra.optim.electra_optimizer import apex_obstacle
-from scripts.benchmark.run import PEAK_DTYPES, PEAK_SIDE, describe_machine, multiply
+from scripts.benchmark.run import PEAK_SIDE, describe_machine, list_peak_dtypes, multiply
 from scripts.benchmark.timing import REPEATS, time_call
 from scripts.gpu.common import parse_args, write
 
@@ -18,7 +18,7 @@ COPY_BYTES = {"cuda": 4 << 30, "cpu": 64 << 20}
 
 def measure_peaks(device: torch.device) -> dict:
     """FLOPs a second of a large matrix product by type; on a GPU float32 with TF32 too."""
-    kinds = dict(PEAK_DTYPES[device.type])
+    kinds = list_peak_dtypes(device)
     if device.type == "cuda":
         kinds["tf32"] = torch.float32
     peaks = {}

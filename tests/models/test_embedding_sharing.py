@@ -284,7 +284,11 @@ def test_both_names_of_none_train_the_same(data_bin, tmp_path, train_electra):
         is_warned = "--untie-embeddings is called --embedding-sharing none now" in output
         assert is_warned == ("--untie-embeddings" in given)
     none, former = found
-    assert none == former
+    assert none == former and len(none[0]) == 2
+    shared = output.replace("'untie_embeddings': True", "'untie_embeddings': False")
+    assert shared != output
+    (tmp_path / "train.log").write_text(shared)
+    assert none[1] != count_flops_per_token(read_log(tmp_path / "train.log"), "electra")[0]
 
 
 @pytest.mark.parametrize(

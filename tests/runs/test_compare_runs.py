@@ -177,6 +177,7 @@ def test_json_line_of_an_interval_and_of_a_validation():
     assert record.split == "valid" and record.update == 60
     assert math.isnan(record.metrics["loss"]) and record.metrics["best_loss"] == 5.29
     assert "pred" not in record.metrics
+    assert parse_json_line('{"epoch": 2, "train_loss": "0", "train_num_updates": null}') is None
 
 
 def test_simple_lines():
@@ -427,7 +428,7 @@ def test_nan_is_said_and_kept_out_of_the_json_table(tmp_path, capsys, electra):
     )
     with (electra / "train.log").open("a", encoding="utf-8") as log:
         log.write(lines)
-    output, rows = run_main(capsys, tmp_path, electra)
+    output, rows = run_main(capsys, tmp_path, electra, draws=True)
     assert "gen_loss is NaN from update 40 on" in output
     assert "mlm_loss" not in rows["electra"] and rows["electra"]["disc_auc"] == 0.5
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from commands import wait_for
 from scripts.gpu.common import choose_batch
 from scripts.gpu.run import Step, list_steps, parse_args, run_steps
 
@@ -56,8 +57,8 @@ def test_what_runs_ends_with_it(tmp_path, monkeypatch):
     """After Ctrl-C: the GPU is to be free."""
 
     def interrupt(process, timeout):
-        while not (tmp_path / "child").is_file() or not (tmp_path / "child").read_text():
-            time.sleep(0.01)
+        child = tmp_path / "child"
+        wait_for(lambda: (child.is_file() and child.read_text()) or None, timeout=60)
         monkeypatch.undo()
         raise KeyboardInterrupt
 

@@ -82,7 +82,7 @@ def read_items(folder, split, **options):
 
 
 def test_fairseq_joins_pairs_as_the_authors_do(folders, prepare):
-    write_rows(folders, train=["b\tone two\ttwo", "a\ttwo\t"], valid=["a\tone\tthree"])
+    write_rows(folders, train=["b\tone two\ttwo\t", "a\ttwo\t"], valid=["a\tone\tthree"])
     assert "train 2, valid 1 texts, 0 cut short, 1 with an empty text" in prepare("--pairs")
     task, items = read_items(folders / "out", "train", classes=2)
     names = [[task.source_dictionary[i] for i in item["net_input.src_tokens"]] for item in items]
