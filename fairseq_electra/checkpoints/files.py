@@ -5,6 +5,7 @@ fairseq writes one file and copies it to checkpoint_best.pt and checkpoint_last.
 before its loading.
 """
 
+import errno
 import logging
 import lzma
 import os
@@ -38,6 +39,7 @@ PARTS = ("model", "extra_state", "optimizer_history")  # of a checkpoint that ca
 ZIP_ERRORS = (zipfile.BadZipFile, EOFError, OSError, RuntimeError, ValueError)
 ZIP_ERRORS += (zlib.error, lzma.LZMAError)  # torch compresses nothing
 COPY_BYTES = 2**24
+NO_FSYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP)  # of a folder, on some network mounts
 
 
 class RecordingFile:
@@ -116,11 +118,14 @@ def describe_failure(reason: OSError, target: Path) -> str:
 
 
 def replace(part: Path, target: Path) -> None:
-    """Rename, and write the folder's entry to the disk too."""
+    """Rename, and write the folder's entry to the disk too, where the file system can."""
     part.replace(target)
     folder = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
+    except OSError as error:
+        if error.errno not in NO_FSYNC:
+            raise
     finally:
         os.close(folder)
 

@@ -56,6 +56,7 @@ MENDED = (  # it runs without them, but wrongly, or ends without saying why
     updates.shorten_logged_tensors,
     updates.explain_divergence,
     updates.check_options_first,
+    updates.go_on_from_own_checkpoints,
     updates.read_device_once,
     updates.unscale_once,
     distributed.keep_place_with_other_workers,

@@ -81,9 +81,12 @@ class ElectraTaggingCriterion(FairseqCriterion):
 
 
 def read_score(name: str):
-    """A function that computes one score from the sums among fairseq's meters."""
+    """A function that computes one score from the sums among fairseq's meters.
+
+    Those of several workers are tensors.
+    """
     return lambda meters: round(
-        score_entities(*(meters[f"_{key}"].sum for key in ENTITY_KEYS))[name], 4
+        score_entities(*(float(meters[f"_{key}"].sum) for key in ENTITY_KEYS))[name], 4
     )
 
 

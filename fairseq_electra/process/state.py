@@ -52,6 +52,15 @@ class ProcessState:
             "read": "compat/checkpoints/save_dir_lock.py",
         },
     )
+    in_training: Set[Tuple[str, str]] = field(
+        default_factory=set,
+        metadata={
+            "what": "kind (model, task, criterion) and name of all that the run trains: it goes on "
+            "from its own checkpoint, whatever it trains",
+            "written": "compat/updates/__init__.py",
+            "read": "checkpoints/safe_loading.py",
+        },
+    )
     looks_above: "WeakKeyDictionary[Any, int]" = field(
         default_factory=WeakKeyDictionary,
         metadata={

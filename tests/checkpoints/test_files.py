@@ -137,6 +137,24 @@ def test_a_write_that_fails_leaves_the_former(checkpoint, small_files, write):
     assert set(target.parent.iterdir()) == {checkpoint, target}
 
 
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EIO])
+def test_a_mount_that_writes_no_folder_to_the_disk_will_do(tmp_path, monkeypatch, number):
+    original = os.fsync
+
+    def fsync(file):
+        if os.path.isdir(f"/proc/self/fd/{file}"):  # noqa: PTH112 (a descriptor)
+            raise OSError(number, os.strerror(number))
+        original(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    if number == errno.EIO:
+        with pytest.raises(OSError, match="could not be written"):
+            write_whole({"a": 1}, tmp_path / "checkpoint.pt")
+    else:
+        write_whole({"a": 1}, tmp_path / "checkpoint.pt")
+        assert torch.load(tmp_path / "checkpoint.pt") == {"a": 1}
+
+
 def test_a_copy_is_a_file_of_its_own(checkpoint):
     """`cp` onto a hard link would write into the other checkpoint."""
     last = checkpoint.with_name("checkpoint_last.pt")

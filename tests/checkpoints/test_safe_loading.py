@@ -13,10 +13,16 @@ import numpy as np
 import pytest
 import torch
 from fairseq import file_utils
-from fairseq.checkpoint_utils import load_checkpoint_to_cpu, load_model_ensemble_and_task
+from fairseq.checkpoint_utils import (
+    load_checkpoint_to_cpu,
+    load_model_ensemble_and_task,
+    torch_persistent_save,
+)
+from fairseq.logging import metrics
+from fairseq.logging.meters import MetersDict
 
 from fairseq_electra.__main__ import main
-from fairseq_electra.checkpoints.safe_loading import RefusedCheckpointError
+from fairseq_electra.checkpoints.safe_loading import RefusedCheckpointError, load_file
 from fairseq_electra.conversion.__main__ import main as convert
 from fairseq_electra.hub import predict_sentences
 from fairseq_electra.models.electra import ElectraModel
@@ -307,6 +313,35 @@ def test_what_fairseq_train_writes_is_loaded(data_bin, tmp_path, train_electra):
     train_electra(data_bin, tmp_path, "--max-update", 2, *options)
     again = train_electra(data_bin, tmp_path, "--max-update", 3, *options)
     assert "Loaded checkpoint" in again.output
+
+
+def test_a_run_goes_on_from_its_own_whatever_it_trains(data_bin, tmp_path, run_command):
+    """A model of fairseq's that no other checkpoint may name."""
+    command = (
+        *(sys.executable, "-m", "fairseq_cli.train", data_bin, "--user-dir", USER_DIR, "--cpu"),
+        *("--task", "language_modeling", "--arch", "transformer_lm", "--decoder-layers", 1),
+        *("--decoder-embed-dim", 8, "--decoder-ffn-embed-dim", 8, "--decoder-attention-heads", 1),
+        *("--tokens-per-sample", 16, "--batch-size", 8, "--optimizer", "adam", "--lr", 1e-3),
+        *("--disable-validation", "--save-dir", tmp_path, "--max-update"),
+    )
+    run_command(*command, 1)
+    assert "Loaded checkpoint" in run_command(*command, 2).output
+    with pytest.raises(RefusedCheckpointError, match=r"transformer_lm|language_modeling"):
+        load_checkpoint_to_cpu(str(tmp_path / "checkpoint_last.pt"))
+
+
+def test_metrics_in_arrays_are_saved_as_what_is_loaded(tmp_path):
+    """As those of --eval-bleu; what is counted later adds to them."""
+    with metrics.aggregate("valid", new_root=True) as kept:
+        metrics.log_scalar("_bleu_counts", np.array([3, 2]))
+        metrics.log_scalar("loss", 0.5)
+    state = {"extra_state": {"metrics": {"valid": kept.state_dict()}}, "model": {}}
+    torch_persistent_save(state, str(tmp_path / "checkpoint.pt"))
+    loaded = load_file(tmp_path / "checkpoint.pt")["extra_state"]["metrics"]
+    meters = MetersDict()
+    meters.load_state_dict(loaded["valid"])
+    meters["_bleu_counts"].update(np.array([1, 1]))
+    assert meters["_bleu_counts"].sum.tolist() == [4, 3] and meters["loss"].avg == 0.5
 
 
 @pytest.fixture

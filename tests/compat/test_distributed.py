@@ -3,6 +3,7 @@
 import signal
 import subprocess
 
+import pytest
 import torch
 from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass.configs import DistributedTrainingConfig
@@ -47,18 +48,39 @@ def test_a_configuration_reaches_the_other_worker(tmp_path):
     assert lines == ["{'cfg': {'arch': 'electra_tiny'}}"] * 2, errors
 
 
+def begin_epoch(shards, numbers=20, size=1):
+    """The first of so many workers, with batches of numbers that follow each other."""
+    batches = [list(range(n, n + size)) for n in range(0, numbers, size)]
+    return EpochBatchIterator(
+        TensorDataset(torch.arange(numbers)),
+        lambda items: [int(number) for (number,) in items],
+        batches,
+        num_shards=shards,
+        shard_id=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("read", "shards", "size", "expected"),
+    [
+        (5, 2, 1, [4]),  # the third of each is the fifth and the sixth: one is read twice
+        (19, 2, 1, [18]),
+        (12, 1, 2, [18, 19]),  # fairseq's place is past the tenth and last batch
+    ],
+)
+def test_a_place_that_is_none_any_more_is_before_it(read, shards, size, expected):
+    """Otherwise fairseq ends with "dataloader mismatch", or leaves sentences out."""
+    before, after = begin_epoch(1), begin_epoch(shards, size=size)
+    batches = before.next_epoch_itr(shuffle=False)
+    for _ in range(read):
+        next(batches)
+    after.load_state_dict(before.state_dict())
+    assert next(after.next_epoch_itr(shuffle=False)) == expected
+
+
 def test_another_number_of_workers_goes_on_at_the_same_sentence():
     """One worker has read 6 batches: each of two has read 3, and the first goes on with the 7th."""
-
-    def to_numbers(items):
-        return [int(number) for (number,) in items]
-
-    def epoch(shards):
-        batches = [[index] for index in range(20)]
-        numbers = TensorDataset(torch.arange(20))
-        return EpochBatchIterator(numbers, to_numbers, batches, num_shards=shards, shard_id=0)
-
-    one, two = epoch(1), epoch(2)
+    one, two = begin_epoch(1), begin_epoch(2)
     batches = one.next_epoch_itr(shuffle=False)
     read = [next(batches) for _ in range(6)]
     assert read == [[index] for index in range(6)]

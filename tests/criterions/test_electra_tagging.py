@@ -95,6 +95,9 @@ def test_whole_set_scores_are_seqevals():
     summed = {key: sum(log[key] for log in logs) for key in logs[0]}
     assert ElectraTaggingCriterion.logging_outputs_can_be_summed()
     assert reduce([summed]) == pytest.approx(scores)
+    # as fairseq sums them over workers
+    tensors = {key: torch.tensor(float(value)).double() for key, value in summed.items()}
+    assert reduce([tensors]) == pytest.approx(scores)
 
 
 def test_training_counts_no_entities():

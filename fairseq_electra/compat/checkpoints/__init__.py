@@ -58,11 +58,13 @@ def write_checkpoints_whole() -> None:
 
     fairseq renames the first file when it is written, but copies it onto checkpoint_last.pt and
     checkpoint_best.pt byte by byte: a kill in between leaves half a file, and the former is gone.
-    On a full disk it tries three times in the same file. Needed by every fairseq to date.
+    On a full disk it tries three times in the same file. Metrics that are arrays of numpy, as those
+    of --eval-bleu, could not be loaded again. Needed by every fairseq to date.
     """
     save, copy_file = checkpoint_utils.torch_persistent_save, PathManager.copy
 
     def torch_persistent_save(obj, filename, async_write: bool = False):
+        obj = safe_loading.without_arrays(obj)
         if async_write or not PathManager.supports_rename(filename):
             return save(obj, filename, async_write)
         return write_whole(obj, filename)

@@ -85,7 +85,9 @@ def keep_place_with_other_workers() -> None:
     """Resume inside an epoch at the same sentences with another number of workers.
 
     fairseq saves how many batches each worker had, whatever their number: from one worker to two,
-    as many as had been read would be left out; from two to one, half would be read again.
+    as many as had been read would be left out; from two to one, half would be read again. Where
+    batches are larger now, or do not divide among the workers, the place may be past the last one,
+    which fairseq calls a "dataloader mismatch": the last one is read once more then.
     Needed by every fairseq to date.
     """
     epochs = iterators.EpochBatchIterator
@@ -96,7 +98,11 @@ def keep_place_with_other_workers() -> None:
 
     def load_state_dict(self, state):
         read = state.get("iterations_in_epoch", 0) * state.get("num_shards", self.num_shards)
-        load(self, {**state, "iterations_in_epoch": -(-read // self.num_shards)})
+        place = read // self.num_shards
+        if place > 0:
+            self.epoch = state["epoch"]  # whose batches are counted
+            place = min(place, len(self) - 1)
+        load(self, {**state, "iterations_in_epoch": place})
 
     epochs.state_dict, epochs.load_state_dict = state_dict, load_state_dict
 

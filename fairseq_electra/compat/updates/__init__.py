@@ -9,6 +9,7 @@ from fairseq.trainer import Trainer
 
 from fairseq_electra.compat.updates.divergence import check_growth, describe_stop
 from fairseq_electra.compat.updates.option_checks import check_best_metric, check_options
+from fairseq_electra.process.state import process_state
 
 
 def check_options_first() -> None:
@@ -25,6 +26,26 @@ def check_options_first() -> None:
         check_options(cfg, torch.cuda.is_available())
         check_best_metric(cfg, criterion)
         original(self, cfg, task, model, criterion, *args, **kwargs)
+
+    Trainer.__init__ = __init__
+
+
+def go_on_from_own_checkpoints() -> None:
+    """Let a run load a checkpoint of the model, task and criterion that it trains itself.
+
+    `guard_checkpoints` refuses those of fairseq whose options reach eval(); but a run builds
+    nothing by a checkpoint's options, and could never go on. Needed where that change is.
+    """
+    original = Trainer.__init__
+
+    def __init__(self, cfg, *args, **kwargs):
+        for kind in ("model", "task", "criterion"):
+            section = getattr(cfg, kind)
+            names = (getattr(section, name, None) for name in ("_name", "arch", kind))
+            process_state.in_training.update(
+                (kind, name) for name in names if isinstance(name, str)
+            )
+        original(self, cfg, *args, **kwargs)
 
     Trainer.__init__ = __init__
 
