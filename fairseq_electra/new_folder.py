@@ -1,6 +1,7 @@
-"""Make a folder all at once: written aside, put in its place when complete.
+"""Make a folder or a file all at once: written aside, put in its place when complete.
 
-In: the folder's final path, where nothing may be yet. Out: the same path, complete, or nothing.
+In: the final path; nothing may be yet where a folder is made. Out: the same path, complete, or what
+was there.
 """
 
 import shutil
@@ -35,6 +36,13 @@ def new_folder(out_dir: Path) -> Iterator[Path]:
             folder.rename(out_dir)
     finally:
         shutil.rmtree(partial)
+
+
+def write_whole_text(path: Path, text: str) -> None:
+    """Write a small file aside, then put it in its place: whole, whenever the process is killed."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
 
 
 @contextmanager

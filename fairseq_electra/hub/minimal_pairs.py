@@ -15,6 +15,7 @@ from statistics import fmean
 from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Sequence, Tuple
 
 from fairseq_electra.hub import SCORES
+from fairseq_electra.new_folder import write_whole_text
 
 SENTENCES = ("sentence_good", "sentence_bad")
 READINGS = ("sum", "mean")  # of a sentence's tokens
@@ -211,6 +212,4 @@ def run(args: argparse.Namespace) -> None:
     print(format_report(found))
     if args.out is not None:
         given = {"model": str(model.checkpoint), "score": kinds, **found}
-        partial = args.out.with_name(f"{args.out.name}.partial")
-        partial.write_text(json.dumps(given, indent=1) + "\n", encoding="utf-8")
-        partial.rename(args.out)
+        write_whole_text(args.out, json.dumps(given, indent=1) + "\n")

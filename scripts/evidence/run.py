@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import List, Optional, Tuple
 
-from fairseq_electra.new_folder import exit_on_signals
+from fairseq_electra.new_folder import exit_on_signals, write_whole_text
 from fairseq_electra.recipes import BUDGETS, find_recipe
 from scripts.benchmark.peak import measure_machine
 from scripts.evidence.plan import SCRIPTS, Run, plan_runs
@@ -265,9 +265,7 @@ def write_plan(args: argparse.Namespace, runs: List[Run], command: List[str]) ->
         "machine": measure_machine(args.out_dir / "machine.json"),
         "command": command,
     }
-    partial = path.with_name("plan.json.partial")
-    partial.write_text(json.dumps(plan, indent=1) + "\n", "utf-8")
-    partial.rename(path)
+    write_whole_text(path, json.dumps(plan, indent=1) + "\n")
 
 
 def main(argv: Optional[List[str]] = None) -> None:
