@@ -1,6 +1,7 @@
 """The benchmark's figures as tables, JSON and a plot."""
 
 import json
+import math
 from pathlib import Path
 from typing import Callable, Dict, List, Optional
 
@@ -67,10 +68,15 @@ def format_contender(row: Dict, baseline: Optional[float]) -> List[str]:
         f"{row['slowest']:,.0f} to {row['fastest']:,.0f}",
         f"{row['tokens_per_second'] / baseline:.2f}" if baseline else "not run",
         f"{row['flops_per_second'] / 1e9:,.0f}",
-        f"{row['share_of_peak']:.0%}",
+        show_share(row["share_of_peak"]),
         f"{row.get('step_bytes', row.get('activation_bytes')) / row['tokens'] / 1024:,.0f}",
         f"{row['state_bytes'] / 2**20:,.0f}",
     ]
+
+
+def show_share(share: float) -> str:
+    """12 % of the peak as "12%"; "-" where there was none to measure (NaN)."""
+    return "-" if math.isnan(share) else f"{share:.0%}"
 
 
 def format_growth(rows: List[Dict]) -> str:
@@ -170,7 +176,9 @@ def plot_steps(settings: List[Dict], path: Path) -> None:
         rates = [row["tokens_per_second"] for row in rows]
         ours = ["#1b6ca8" if name.startswith("fairseq_electra") else "#b0b0b0" for name in names]
         bars = panel.barh(names, rates, color=ours)
-        panel.bar_label(bars, [f"{row['share_of_peak']:.0%} of peak" for row in rows], padding=3)
+        panel.bar_label(
+            bars, [f"{show_share(row['share_of_peak'])} of peak" for row in rows], padding=3
+        )
         panel.margins(x=0.15)
         panel.set_title(setting["setting"])
         panel.set_xlabel("tokens/s")

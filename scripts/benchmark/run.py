@@ -7,6 +7,7 @@ benchmark.md, benchmark.json and benchmark.png, and rewrites them after each par
 """
 
 import argparse
+import math
 import platform
 import statistics
 import sys
@@ -185,7 +186,7 @@ def measure_steps(setting: Setting, rounds: int, compiled: bool) -> Dict:
     medians = {dtype: statistics.median(rates) for dtype, rates in peaks.items()}
     for row in rows:
         if "note" not in row:
-            row["share_of_peak"] = row["flops_per_second"] / medians[row["dtype"]]
+            row["share_of_peak"] = row["flops_per_second"] / medians.get(row["dtype"], math.nan)
     return {
         "setting": setting.name,
         "peaks": medians,

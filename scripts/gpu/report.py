@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from typing import Dict, List
 
+from scripts.benchmark.report import show_share
+
 LAST_LINES = 3  # of the log of a step that failed
 
 
@@ -81,7 +83,7 @@ def format_speed(speed: dict) -> str:
                 row["title"],
                 row["setting"],
                 f"{row['tokens_per_second']:,.0f}",
-                f"{row['share_of_peak']:.0%}",
+                show_share(row["share_of_peak"]),
                 f"{row['flops_per_second'] / 1e12:.3g}",
                 f"{memory / 2**30:.1f} GiB",
             ]

@@ -3,6 +3,7 @@
 What matters most comes first, and each row is written as soon as it is measured.
 """
 
+import math
 import statistics
 from dataclasses import replace
 from functools import partial
@@ -82,7 +83,7 @@ def measure(setting: Setting, title: str, build: Build, peaks: Dict[str, List[fl
     except Exception as error:  # whatever it is, the next row may work
         return {**row, "note": f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"}
     if "note" not in measured:
-        peak = statistics.median(peaks["bf16"])
+        peak = statistics.median(peaks.get("bf16", [math.nan]))
         measured["share_of_peak"] = measured["flops_per_second"] / peak
     return {**row, **measured}
 
