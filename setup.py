@@ -49,7 +49,7 @@ setup(
             *("scikit-learn", "seqeval", "matplotlib"),
         ],
         "plot": ["matplotlib"],  # of `fairseq-electra compare`
-        "hub": ["captum", "sentencex"],  # explanations, summaries
+        "hub": ["captum", "sentencex", "rouge-score"],  # explanations, summaries and their score
         "finetune": ["seqeval"],  # entity-level F1 of --task electra_tagging
         # conversion from and to Hugging Face; from the authors' TensorFlow checkpoints
         "hf": ["safetensors", "transformers", "protobuf"],

@@ -210,6 +210,11 @@ COMMANDS: Dict[str, Ask] = {
         (
             number("--num-sentences", 3, "how many"),
             number("--diversity", 0.3, "0: the most central ones, 1: the most different", float),
+            Option(
+                "--no-first",
+                "do not always take the first sentence",
+                {"dest": "use_first", "action": "store_false"},
+            ),
         ),
     ),
     "generate": Ask(

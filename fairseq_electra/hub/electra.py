@@ -416,12 +416,19 @@ class Electra(HubModel):
 
         return similarity_pairwise(a, b)
 
-    def summarize(self, text: str, num_sentences: int = 3, diversity: float = 0.3) -> List[str]:
-        """The sentences that say most of a text and repeat each other least, in its order.
+    def summarize(
+        self,
+        text: str,
+        num_sentences: int = 3,
+        diversity: float = 0.3,
+        use_first: bool = True,
+    ) -> List[str]:
+        """The first sentence and those that say most of a text and repeat least, in its order.
 
         Args:
             num_sentences: a text that has no more comes back whole.
             diversity: 0 chooses the most central ones, 1 the most different ones (MMR).
+            use_first: always take the first sentence, which in most texts says what they are about.
 
         Raises:
             ValueError: if `num_sentences` is below 1, or `diversity` is not from 0 to 1.
@@ -429,7 +436,7 @@ class Electra(HubModel):
         """
         from fairseq_electra.hub.summaries import summarize
 
-        return summarize(self, text, num_sentences, diversity)
+        return summarize(self, text, num_sentences, diversity, use_first)
 
     # --- as transformers' pipelines, with fine-tuned heads
 

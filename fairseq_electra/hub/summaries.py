@@ -1,4 +1,4 @@
-"""Sentences that stand for a text: central ones that do not repeat each other (MMR).
+"""Sentences that stand for a text: the first, and central ones that do not repeat others (MMR).
 
 In: a text. Out: some of its sentences, in its order. sentencex tells where sentences end.
 """
@@ -13,7 +13,9 @@ RIDGE = 0.1  # share of the mean variance that each direction has at least
 LAYER = 0  # words without their context: the best of all layers, see docs/python.md
 
 
-def summarize(electra, text: str, num_sentences: int, diversity: float) -> List[str]:
+def summarize(
+    electra, text: str, num_sentences: int, diversity: float, use_first: bool
+) -> List[str]:
     """As `Electra.summarize`."""
     if num_sentences < 1:
         raise ValueError(f"num_sentences must be 1 or more, not {num_sentences}")
@@ -22,7 +24,8 @@ def summarize(electra, text: str, num_sentences: int, diversity: float) -> List[
     sentences = split_sentences(text)
     if len(sentences) <= num_sentences:
         return sentences
-    chosen = choose_sentences(embed_whitened(electra, sentences), num_sentences, diversity)
+    vectors = embed_whitened(electra, sentences)
+    chosen = choose_sentences(vectors, num_sentences, diversity, use_first)
     return [sentences[place] for place in sorted(chosen)]
 
 
@@ -72,8 +75,10 @@ def root_inverse(covariance: Tensor) -> Tensor:
     return vectors / values.sqrt() @ vectors.T
 
 
-def choose_sentences(vectors: Tensor, number: int, diversity: float) -> List[int]:
-    """Places of `number` of the embeddings (S, C), best first.
+def choose_sentences(
+    vectors: Tensor, number: int, diversity: float, use_first: bool = False
+) -> List[int]:
+    """Places of `number` of the embeddings (S, C), best first, or after that of the first one.
 
     Maximal marginal relevance (Carbonell and Goldstein 1998): each next one has most of
     `(1 - diversity) * centrality - diversity * redundancy`, where the centrality is the cosine with
@@ -82,7 +87,7 @@ def choose_sentences(vectors: Tensor, number: int, diversity: float) -> List[int
     unit = F.normalize(vectors)
     centrality = unit @ F.normalize(vectors.mean(0), dim=0)  # (S,)
     redundancy = torch.full_like(centrality, -1)
-    chosen = [int(centrality.argmax())]
+    chosen = [0 if use_first else int(centrality.argmax())]
     while len(chosen) < number:
         redundancy = torch.maximum(redundancy, unit @ unit[chosen[-1]])
         scores = (1 - diversity) * centrality - diversity * redundancy

@@ -98,7 +98,7 @@ LINES = {  # of a command with its options: lines, what comes out
     "zero-shot --labels good bad": (["one"], ["one"]),
     "embed --layer 1 --normalize": (["one", ""], [[3.0, 0.1], [0.0, 0.1]]),
     "similarity": (["three\tone", "\t"], [2.0, 0.0]),
-    "summarize --num-sentences 1 --diversity 0": (["one"], [["one"]]),
+    "summarize --num-sentences 1 --diversity 0 --no-first": (["one"], [["one"]]),
     "generate --length 3 --seed 1 --show-rejected": (["", "one"], ["", "one"]),
     "classify --top-k 2": (["one\ttwo"], ["one\ttwo"]),
     "tag --words": (["中 one"], ["中 one"]),

@@ -31,6 +31,10 @@ def test_mmr_by_hand():
     assert choose_sentences(vectors, 3, 0.3)[:2] == [0, 1]
     assert choose_sentences(vectors, 4, 1.0) == [0, 3, 2, 1]
     assert sorted(choose_sentences(rows(5, 5, 5), 3, 0.3)) == [0, 1, 2]
+    outlier = rows(-90, 0, 1, 40)
+    assert choose_sentences(outlier, 2, 0.0) == [1, 2]
+    assert choose_sentences(outlier, 3, 0.0, use_first=True) == [0, 1, 2]
+    assert choose_sentences(outlier, 3, 1.0, use_first=True) == [0, 3, 1]
 
 
 def test_whitened_features_vary_alike_in_all_directions():
@@ -70,8 +74,11 @@ def test_a_summary_is_of_the_text_in_its_order(electra):
     sentences = split_sentences(TEXT)
     vectors = embed_whitened(electra, sentences)
     for number in (1, 2, 3):
-        places = sorted(choose_sentences(vectors, number, 0.3))
-        assert electra.summarize(TEXT, number) == [sentences[place] for place in places]
+        for use_first in (False, True):
+            places = sorted(choose_sentences(vectors, number, 0.3, use_first))
+            wanted = [sentences[place] for place in places]
+            assert electra.summarize(TEXT, number, use_first=use_first) == wanted
+        assert electra.summarize(TEXT, number)[0] == sentences[0]
     assert electra.summarize(TEXT, 5) == electra.summarize(TEXT, 99) == sentences
     assert electra.summarize("") == []
     same = "The cat sees it. " * 5
