@@ -30,7 +30,7 @@ from fairseq_electra.models.electra_config import (
 
 # Options of how a model computes, not of what it is.
 NOT_SIZES = ("_name", "attention", "precision", "compile", "checkpoint_activations")
-NOT_SIZES += ("weight_init", "mlm_updates")  # of weights that are there, of a training
+NOT_SIZES += ("weight_init", "mlm_updates", "clm_weight")  # of what is there, of a training
 SIZES = [field.name for field in fields(ElectraConfig) if field.name not in NOT_SIZES]
 
 

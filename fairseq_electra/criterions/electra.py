@@ -29,7 +29,8 @@ from fairseq_electra.modules.compiling import compile_step
 
 COUNTS = ("nwords", "npicked")  # that the generator predicts, that are picked: the same with masks
 HITS = ("masked_acc", "sampled_acc")  # of the first, of the second
-MASKED = ("mlm_loss", "mlm_acc")  # of the discriminator's encoder, during --mlm-updates
+# of the discriminator's encoder: with "_loss" and "_acc" during --mlm-updates, of --clm-weight
+WORDS = ("mlm", "clm")
 JUDGED = ("disc_acc", "disc_precision", "disc_recall", "disc_auc", "replaced")
 FEATURES = ("feature_mean", "feature_dims")  # held out
 CONTEXT = "disc_auc_context"  # held out, not during --mlm-updates
@@ -74,6 +75,8 @@ class ElectraCriterion(FairseqCriterion):
     During --mlm-updates the first mean is the sum of both encoders', and the discriminator counts
     as one that gives even odds, so that losses before and after can be compared. With disc_weight 0
     it counts so too, and is not computed. A frozen generator's mean is no part of the sum.
+    Afterwards the model's clm_weight adds the encoder's mean over picked positions, which reads
+    what replaced them.
 
     fairseq divides an update's summed gradients by one summed sample size, but there are two means.
     The sample size is the number of tokens, in units of `UNIT`, and a batch's loss is that number
@@ -95,6 +98,8 @@ class ElectraCriterion(FairseqCriterion):
             self.metric_names += FEATURES
             if not read_run_option(cfg, "model", "mlm_updates"):
                 self.metric_names += (CONTEXT,)
+        elif read_run_option(cfg, "model", "clm_weight"):
+            raise ValueError("--clm-weight corrects what --disc-weight 0 leaves out: give only one")
         self.measure = None  # `measure_output`, compiled as the model's step is
 
     def forward(self, model, sample: Dict, reduce: bool = True) -> Tuple[Tensor, float, Dict]:
@@ -108,17 +113,22 @@ class ElectraCriterion(FairseqCriterion):
         is_judged = is_token
         if not self.judges_all:
             is_judged = mark_picked(sample["net_input"]["picked"], weights, is_token)
-        gen_loss, mlm_loss, disc_loss, counts = self.measure(output, weights, is_judged)
+        gen_loss, encoder_loss, disc_loss, counts = self.measure(output, weights, is_judged)
+        is_first = output.disc_logits is None
+        clm_weight = 0.0 if is_first else model.cfg.clm_weight
         if not self.judges_all:  # a mean like the other one, for the division by all tokens
             disc_loss = disc_loss * (ntokens / is_judged.sum().clamp(min=1))
         trained = [] if model.cfg.freeze_generator else [gen_loss]
-        trained += [] if mlm_loss is None else [mlm_loss]
-        word_loss = sum(trained) * (ntokens / max(nwords, 1))
-        loss = self.gen_weight * word_loss + self.disc_weight * disc_loss
+        trained += [encoder_loss] if is_first and encoder_loss is not None else []
+        share = ntokens / max(nwords, 1)
+        loss = self.gen_weight * (sum(trained) * share) + self.disc_weight * disc_loss
+        if clm_weight > 0:
+            loss = loss + clm_weight * (encoder_loss * share)
         if not self.training:
             counts.update(measure_held_out(output, is_token, is_judged))
 
-        uninformed = len(trained) * self.gen_weight * math.log(output.gen_logits.size(-1))
+        uninformed = len(trained) * self.gen_weight + clm_weight
+        uninformed *= math.log(output.gen_logits.size(-1))
         uninformed += self.disc_weight * self.uninformed_disc_loss(output.gen_logits.size(-1))
         logging_output = {
             "loss": loss.detach(),
@@ -132,10 +142,13 @@ class ElectraCriterion(FairseqCriterion):
             "sample_size": ntokens,
             **counts,
         }
-        if model.cfg.mlm_updates > 0:  # then 0: fairseq goes on printing a meter once it is there
-            logging_output["mlm_loss"] = 0.0 if mlm_loss is None else mlm_loss.detach()
-            logging_output["mlm_acc"] = counts.get("mlm_acc", 0)
-            logging_output["mlm_npicked"] = 0 if mlm_loss is None else sample["npicked"]
+        # 0 in the other stage: fairseq goes on printing a meter once it is there
+        for name, has_stage in zip(WORDS, (model.cfg.mlm_updates > 0, model.cfg.clm_weight > 0)):
+            if has_stage:
+                is_now = f"{name}_acc" in counts
+                logging_output[f"{name}_loss"] = encoder_loss.detach() if is_now else 0.0
+                logging_output[f"{name}_acc"] = counts.get(f"{name}_acc", 0)
+                logging_output[f"{name}_npicked"] = sample["npicked"] if is_now else 0
         # They outlive the batch, but a CUDA graph's results do not (`--compile reduce-overhead`).
         return (
             loss / UNIT,
@@ -170,9 +183,11 @@ class ElectraCriterion(FairseqCriterion):
         )
         metrics.log_scalar("disc_loss", total["disc_loss"] / max(ntokens, 1), ntokens, round=4)
         metrics.log_scalar("gen_loss", total["gen_loss"] / nwords, nwords, round=4)
-        if "mlm_loss" in logging_outputs[0]:
-            count = sum(log["mlm_npicked"] for log in logging_outputs)  # 0: no part of a mean
-            for key in MASKED:
+        for name in WORDS:
+            if f"{name}_loss" not in logging_outputs[0]:
+                continue
+            count = sum(log[f"{name}_npicked"] for log in logging_outputs)  # 0: no part of a mean
+            for key in (f"{name}_loss", f"{name}_acc"):
                 value = sum(log[key] for log in logging_outputs) / max(count, 1)
                 metrics.log_scalar(key, value, count, round=4)
         for key, count in zip(HITS, (nwords, npicked), strict=True):
@@ -250,23 +265,24 @@ def measure_output(
         is_judged: bool (B, T), false at padding, and where the discriminator's word does not count.
 
     Returns:
-        Summed losses in nats, the generator's, its like of the discriminator's encoder (None but
-        during --mlm-updates) and the discriminator's, and what is counted.
+        Summed losses in nats, the generator's, its like of the discriminator's encoder (None
+        without `mlm_logits`) and the discriminator's, and what is counted.
     """
     gen_logits, targets = output.gen_logits.float(), output.gen_targets
     counts = {"masked_acc": count_hits(gen_logits.detach().argmax(-1), targets, weights)}
     gen_loss = sum_generator_loss(gen_logits, targets, weights)
+    encoder_loss = None
+    if output.mlm_logits is not None:
+        mlm_logits = output.mlm_logits.float()
+        name = "mlm_acc" if output.disc_logits is None else "clm_acc"
+        counts[name] = count_hits(mlm_logits.detach().argmax(-1), targets, weights)
+        encoder_loss = sum_generator_loss(mlm_logits, targets, weights)
     if output.disc_logits is None:
-        mlm_loss = None
-        if output.mlm_logits is not None:
-            mlm_logits = output.mlm_logits.float()
-            counts["mlm_acc"] = count_hits(mlm_logits.detach().argmax(-1), targets, weights)
-            mlm_loss = sum_generator_loss(mlm_logits, targets, weights)
         counts["disc_histogram"] = is_judged.new_zeros(2, BINS, dtype=torch.float64)
-        return gen_loss, mlm_loss, is_judged.sum() * math.log(2), counts
+        return gen_loss, encoder_loss, is_judged.sum() * math.log(2), counts
     counts["sampled_acc"] = count_hits(output.sampled_tokens, targets, weights)
     counts["disc_histogram"] = count_logits(output.disc_logits, output.is_replaced, is_judged)
-    return gen_loss, None, sum_discriminator_loss(output, is_judged), counts
+    return gen_loss, encoder_loss, sum_discriminator_loss(output, is_judged), counts
 
 
 def measure_held_out(output, is_token: Tensor, is_judged: Tensor) -> Dict[str, Tensor]:

@@ -80,8 +80,8 @@ class ElectraOutput(NamedTuple):
     disc_logits: Optional[Tensor] = None  # (B, T) positive where a token looks replaced
     # of a two-tower generator alone; disc_logits are energies then
     log_q: Optional[Tensor] = None  # (B, T) log-probabilities of corrupted_tokens, no gradient
-    # during --mlm-updates alone
-    mlm_logits: Optional[Tensor] = None  # (B, K, V) of the discriminator's encoder, given masks
+    # of the discriminator's encoder, given masks, or with --clm-weight what replaced them
+    mlm_logits: Optional[Tensor] = None  # (B, K, V)
 
 
 def reach(x: Tensor, unused: nn.Module) -> Tensor:
@@ -103,8 +103,8 @@ class ElectraModel(BaseFairseqModel):
         cfg: sizes and options.
         dictionary: fairseq's, with `<mask>` in it if `pretrain`.
         pretrain: build the generator and the discriminator's head.
-        mlm: build a head on the discriminator's encoder that fills masks; with `pretrain`
-            --mlm-updates says so.
+        mlm: build a head on the discriminator's encoder that predicts words; with `pretrain`
+            --mlm-updates and --clm-weight say so.
     """
 
     def __init__(self, cfg: ElectraConfig, dictionary, pretrain: bool, mlm: bool = False):
@@ -116,6 +116,7 @@ class ElectraModel(BaseFairseqModel):
         self.keeps_generator = 0  # when so many checkpoints are loaded (generator_from.py)
         # numbers, as a compiled step cannot read them in omegaconf's DictConfig
         self.disallow_correct, self.temperature = bool(cfg.disallow_correct), float(cfg.temperature)
+        self.corrects = cfg.clm_weight > 0
         self.pad_idx, self.eos_idx = dictionary.pad(), dictionary.eos()
         self.mask_idx = dictionary.index("<mask>")
         if pretrain and self.mask_idx == dictionary.unk():
@@ -128,7 +129,7 @@ class ElectraModel(BaseFairseqModel):
         self.generator = build_generator(cfg, num_tokens) if pretrain else None
         self.discriminator_head = DiscriminatorHead(size.hidden) if pretrain else None
         self.mlm_head = None
-        if mlm or (pretrain and cfg.mlm_updates > 0):
+        if mlm or (pretrain and (cfg.mlm_updates > 0 or self.corrects)):
             self.mlm_head = GeneratorHead(size.hidden, cfg.embedding_size, num_tokens)
         self.classification_heads = nn.ModuleDict()
         self.start()
@@ -138,7 +139,7 @@ class ElectraModel(BaseFairseqModel):
         mark_depths([self.embeddings, self.encoder.embeddings_project], self.encoder.layers)
 
     def start(self) -> None:
-        """Change the initial weights as `--weight-init` and `--mlm-updates` say."""
+        """Change the initial weights as `--weight-init` and a head for words say."""
         if self.discriminator_head is not None and self.mlm_head is not None:
             self.discriminator_head.start_even()
         start = str(self.cfg.weight_init)
@@ -311,7 +312,10 @@ class ElectraModel(BaseFairseqModel):
             sampled_tokens = self.sample(gen_logits, gen_targets, uniform, temperature)
         corrupted = corrupt_tokens(src_tokens, picked, picked_weights, sampled_tokens)
         features = self.read(corrupted, padding_mask, places, token_types)
-        if self.mlm_head is not None:
+        mlm_logits = None
+        if self.corrects:
+            mlm_logits = self.predict_words(features, picked)
+        elif self.mlm_head is not None:
             features = reach(features, self.mlm_head)
         return ElectraOutput(
             gen_logits=gen_logits,
@@ -322,6 +326,7 @@ class ElectraModel(BaseFairseqModel):
             corrupted_tokens=corrupted,
             is_replaced=label_replaced(src_tokens, corrupted),
             disc_logits=self.discriminator_head(features),
+            mlm_logits=mlm_logits,
         )
 
     def pretrain_mlm(
@@ -349,9 +354,7 @@ class ElectraModel(BaseFairseqModel):
             gen_targets=src_tokens.gather(1, picked),
             masked_tokens=masked,
             disc_features=features,
-            mlm_logits=self.mlm_head(
-                gather_positions(features, picked), self.embeddings.embed_tokens.weight
-            ),
+            mlm_logits=self.predict_words(features, picked),
         )
 
     def pretrain_electric(
@@ -418,6 +421,12 @@ class ElectraModel(BaseFairseqModel):
     def read(self, tokens, padding_mask, places, token_types) -> Tensor:
         """The discriminator's features (B, T, C) of tokens (B, T)."""
         return self.encoder(self.embeddings(tokens, token_types), padding_mask, places=places)
+
+    def predict_words(self, features: Tensor, picked: Tensor) -> Tensor:
+        """Logits (B, K, V) of the discriminator's encoder at the picked positions."""
+        return self.mlm_head(
+            gather_positions(features, picked), self.embeddings.embed_tokens.weight
+        )
 
     def generate(
         self, src_tokens, picked, becomes_mask, padding_mask, places, token_types

@@ -126,6 +126,13 @@ class ElectraConfig(EncoderConfig):
             "masks as the generator does; replaced-token detection begins after them"
         },
     )
+    clm_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "weight of corrective language modelling (COCO-LM): beside judging the tokens, "
+            "the discriminator's encoder predicts the original words at the picked positions"
+        },
+    )
     temperature: float = field(
         default=1.0, metadata={"help": "temperature of the generator's samples"}
     )
@@ -191,6 +198,8 @@ def check_config(cfg: ElectraConfig) -> None:
         raise ValueError(
             f"--mlm-updates must be a whole number, 0 or more, not {_show(cfg.mlm_updates)}"
         )
+    if not (_is_number(cfg.clm_weight) and 0 <= cfg.clm_weight < math.inf):
+        raise ValueError(f"--clm-weight must be a number, 0 or more, not {_show(cfg.clm_weight)}")
     if not (_is_number(cfg.temperature) and 0 < cfg.temperature < math.inf):
         raise ValueError(f"--temperature must be a number above 0, not {_show(cfg.temperature)}")
     check_temperature_decay(cfg)
@@ -211,6 +220,8 @@ def check_two_towers(cfg: ElectraConfig) -> None:
             f"--two-tower-generator reads no <mask>, which --mlm-updates {cfg.mlm_updates} fills: "
             "leave out one of both (--mlm-updates 0)"
         )
+    if cfg.clm_weight > 0:
+        raise ValueError("--clm-weight cannot be used with --two-tower-generator: leave it out")
     if cfg.disallow_correct or cfg.temperature != 1:
         option = "--disallow-correct" if cfg.disallow_correct else "--temperature"
         raise ValueError(

@@ -44,6 +44,7 @@ QUANTITIES = {  # key of a row in table.json -> title, format
     "hours": ("hours", "{:.3g}".format),
     "mlm_loss": ("MLM loss (nats)", FRACTION),
     "encoder_mlm_loss": ("MLM loss of the encoder, first stage", FRACTION),
+    "clm_loss": ("corrective loss of the encoder (nats)", FRACTION),
     "masked_acc": ("accuracy of best guesses", FRACTION),
     "sampled_acc": ("accuracy of samples", FRACTION),
     "replaced": ("share of tokens replaced", FRACTION),

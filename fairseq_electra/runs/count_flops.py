@@ -175,10 +175,12 @@ def electra_flops(
     untied: bool = False,
     two_towers: bool = False,
     is_frozen: bool = False,
+    corrects: bool = False,
     **generator_changes: int,
 ) -> Dict[str, float]:
     """Training FLOPs a token of both networks of ELECTRA, by network and part.
 
+    `corrects`: the discriminator's encoder predicts words too (--clm-weight).
     `two_towers`: the generator is Electric's.
     `untied`: the generator has embedding tables of its own, as wide as its layers.
     `is_frozen`: the generator is not trained.
@@ -192,6 +194,8 @@ def electra_flops(
         generator = masked_lm_flops(small, vocab_size, tokens_per_sample, mask_prob, passes)
     judge = encoder_parts(discriminator, tokens_per_sample, vocab_size, convention.dense_lookup)
     judge["head"] = sum(replaced_head_terms(discriminator).values())
+    if corrects:
+        judge["word head"] = mask_prob * sum(word_head_terms(discriminator, vocab_size).values())
     parts = {f"generator {part}": flops for part, flops in generator.items()}
     for part, flops in judge.items():
         parts[f"discriminator {part}"] = convention.passes * flops

@@ -96,6 +96,7 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--{name}", action="store_true", help="as for fairseq-train")
     parser.add_argument("--generator-from", help="as for fairseq-train: the generator's sizes")
     parser.add_argument("--disc-weight", type=float, default=50.0, help="0: nothing is judged")
+    parser.add_argument("--clm-weight", type=float, default=0.0, help="0: nothing is corrected")
     parser.add_argument("--tokens-per-sample", type=positive, default=128)
     parser.add_argument(
         "--mask-prob",
@@ -203,10 +204,11 @@ def count_run(args: argparse.Namespace) -> dict:
         "is_frozen": args.freeze_generator,
         **generator,
     }
+    corrects = args.clm_weight > 0
     vocab_size = read_vocab_size(args.data) if args.data else args.vocab_size
     convention = PAPER if args.paper else TRAINING
     setting = (vocab_size, args.tokens_per_sample, args.mask_prob, convention)
-    parts = electra_flops(size, generator_size, *setting, **changes)
+    parts = electra_flops(size, generator_size, *setting, corrects=corrects, **changes)
     if args.disc_weight == 0:
         parts = without_judging(parts)
     mlm_parts = first_stage_flops(size, generator_size, *setting, **changes)

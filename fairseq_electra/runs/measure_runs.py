@@ -24,6 +24,7 @@ MASKED_LM_METRICS = {"mlm_loss": ("loss", math.log(2))}  # ours -> (fairseq's, f
 ELECTRA_METRICS = {
     "mlm_loss": ("gen_loss", 1.0),
     "encoder_mlm_loss": ("mlm_loss", 1.0),
+    "clm_loss": ("clm_loss", 1.0),
     **{name: (name, 1.0) for name in ("masked_acc", *JUDGING_METRICS, "feature_dims")},
 }
 FINETUNING_TASKS = {  # task -> the metric that is read where none chose a checkpoint, in percent by
@@ -212,10 +213,9 @@ def count_flops_per_token(log: Log, kind: str) -> Tuple[float, Optional[float]]:
     for change, name in switches.items():
         changes[change] = log.option("model", name) == "True"
     changes["untied"] |= log.option("model", "embedding_sharing") == "none"
-    second, first = (
-        count(size, generator_size, *setting, **changes)
-        for count in (electra_flops, first_stage_flops)
-    )
+    corrects = float(log.option("model", "clm_weight") or 0) > 0
+    first = first_stage_flops(size, generator_size, *setting, **changes)
+    second = electra_flops(size, generator_size, *setting, corrects=corrects, **changes)
     if float(log.option("criterion", "disc_weight") or 1) == 0:
         second = without_judging(second)
     return sum(second.values()), sum(first.values())

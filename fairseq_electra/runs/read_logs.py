@@ -198,10 +198,10 @@ def tells(metrics: Dict[str, float], name: str) -> bool:
     """Whether a record has the metric, and its number means something.
 
     ELECTRA's mlm_loss is above 0 while its first stage lasts, and in the interval that the stage
-    ends in; afterwards it is 0.
+    ends in; afterwards it is 0. The other way round for clm_loss.
     """
     in_first = metrics.get("mlm_loss", 0) > 0
-    if name == "mlm_loss" and metrics.get(name) == 0:
+    if name in ("mlm_loss", "clm_loss") and metrics.get(name) == 0:
         return False
     return name in metrics and not (name in JUDGING_METRICS and in_first)
 
