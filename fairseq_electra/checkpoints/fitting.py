@@ -169,7 +169,7 @@ def drop_tensors(state_dict: Dict[str, Tensor], prefixes, reason: str) -> None:
 
 
 def fill_mlm_head(model, state_dict: Dict[str, Tensor]) -> None:
-    """Keep the model's own head of --mlm-updates where a pre-training had none."""
+    """Keep the model's own head of --mlm-updates or --clm-weight where a pre-training had none."""
     if not any(name.startswith(MLM_HEAD) for name in state_dict):
         for name, tensor in model.state_dict().items():
             if name.startswith(MLM_HEAD):

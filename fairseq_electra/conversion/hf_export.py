@@ -114,7 +114,7 @@ def export_hf(path: Path, folder: Path, data: Optional[Path]) -> List[str]:
             "(of electra_mlm, fine-tune a checkpoint first)"
         )
     if first_stage:
-        lines.append(f"left out: {MLM_HEAD[:-1]}, of --mlm-updates and --clm-weight")
+        lines.append(f"left out: {MLM_HEAD[:-1]}, of --mlm-updates or --clm-weight")
     unknown = sorted(set(source.tensors) - known - first_stage - {"dictionary_fingerprint"})
     if unknown:
         raise ValueError(f"{path}: unknown tensors {', '.join(unknown)}")

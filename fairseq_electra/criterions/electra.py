@@ -98,6 +98,8 @@ class ElectraCriterion(FairseqCriterion):
             self.metric_names += FEATURES
             if not read_run_option(cfg, "model", "mlm_updates"):
                 self.metric_names += (CONTEXT,)
+                if read_run_option(cfg, "model", "clm_weight"):
+                    self.metric_names += ("clm_loss", "clm_acc")
         elif read_run_option(cfg, "model", "clm_weight"):
             raise ValueError("--clm-weight corrects what --disc-weight 0 leaves out: give only one")
         self.measure = None  # `measure_output`, compiled as the model's step is

@@ -139,8 +139,8 @@ class ElectraModel(BaseFairseqModel):
         mark_depths([self.embeddings, self.encoder.embeddings_project], self.encoder.layers)
 
     def start(self) -> None:
-        """Change the initial weights as `--weight-init` and a head for words say."""
-        if self.discriminator_head is not None and self.mlm_head is not None:
+        """Change the initial weights as `--weight-init` and `--mlm-updates` say."""
+        if self.discriminator_head is not None and self.cfg.mlm_updates > 0:
             self.discriminator_head.start_even()
         start = str(self.cfg.weight_init)
         if start in ("fan-in", "local"):

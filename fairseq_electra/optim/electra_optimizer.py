@@ -192,6 +192,13 @@ class ElectraOptimizer(FairseqOptimizer):
                 f"{len(self.param_groups)}: --layerwise-lr-decay was on in one of them alone. "
                 "Resume with the same options, or give --reset-optimizer"
             )
+        for theirs, own in zip(state_dict["param_groups"], self.param_groups, strict=True):
+            if len(theirs["params"]) != len(own["params"]):
+                raise ValueError(
+                    f"the checkpoint's optimizer has {len(theirs['params'])} parameters where this "
+                    f"run's has {len(own['params'])}: a head was added or dropped (--mlm-updates, "
+                    "--clm-weight). Resume with the same options, or give --reset-optimizer"
+                )
         before = [dict(group) for group in self.param_groups]
         super().load_state_dict(state_dict, optimizer_overrides)
         for group, former in zip(self.param_groups, before, strict=True):

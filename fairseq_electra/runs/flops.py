@@ -197,6 +197,8 @@ def count_run(args: argparse.Namespace) -> dict:
     size, generator_size = choose_size(args)
     if args.two_tower_generator and args.mlm_updates:
         raise SystemExit("--two-tower-generator reads no <mask>: leave out --mlm-updates")
+    if args.clm_weight and (args.two_tower_generator or args.disc_weight == 0):
+        raise SystemExit("--clm-weight goes neither with --two-tower-generator nor --disc-weight 0")
     is_untied = args.embedding_sharing == "none"
     generator = {"untied": is_untied, **choose_generator_changes(args)}
     changes = {

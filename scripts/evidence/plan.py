@@ -103,25 +103,28 @@ def plan_runs(
     budgets: Sequence[float],
     ablations: bool,
     again: Sequence[float] = (),
+    electra_options: Sequence[str] = (),
 ) -> List[Run]:
     """Each arm at each budget, smallest first, then the ablations of ELECTRA at the smallest.
 
     All runs of a budget cost the same FLOPs, to the nearest update. Those of the budgets in `again`
-    are pre-trained with a second seed too.
+    are pre-trained with a second seed too. `electra_options` of fairseq-train are counted.
     """
+    changes = list_ablations(size, recipe) if ablations else []
+    recipe = recipe._replace(electra=" ".join([recipe.electra, *electra_options]))
     runs = []
     for budget in sorted(budgets):
         updates = max(1, round(recipe.updates * budget / 100))
         for seed in (1, 2) if budget in again else (1,):
             runs += [
-                plan_arm(arm, size, data, recipe, budget, updates, seed)
+                plan_arm(arm, size, data, recipe, budget, updates, seed, electra_options)
                 for arm in ARMS.get(size, (ELECTRA, ROBERTA))
             ]
     budget = min(budgets)
     updates = max(1, round(recipe.updates * budget / 100))
     stage = choose_mlm_updates(recipe, updates)
     usual = count_cost(size, data, recipe, (), updates, stage)
-    for title, options, changes_cost in list_ablations(size, recipe) if ablations else []:
+    for title, options, changes_cost in changes:
         cost = count_cost(size, data, recipe, options if changes_cost else (), updates, stage)
         matched = match_updates(updates, usual["run"], cost["run"])
         name = title.replace(" ", "-").replace("/", "-").replace("_", "-")
@@ -142,7 +145,14 @@ def list_ablations(size: str, recipe: Recipe) -> List[Ablation]:
 
 
 def plan_arm(
-    arm: Arm, size: str, data: Path, recipe: Recipe, budget: float, updates: int, seed: int
+    arm: Arm,
+    size: str,
+    data: Path,
+    recipe: Recipe,
+    budget: float,
+    updates: int,
+    seed: int,
+    electra_options: Sequence[str] = (),
 ) -> Run:
     """The run of an arm that costs as much as so many updates of ELECTRA by the recipe."""
     stage = choose_mlm_updates(recipe, updates)
@@ -151,7 +161,7 @@ def plan_arm(
     if arm.model == "electra" and not arm.is_plain:
         matched = updates
     else:
-        counted = count_cost(size, data, own)
+        counted = count_cost(size, data, own, electra_options)
         key = "per_token" if arm.model == "electra" else f"{arm.model}_per_token"
         matched = match_updates(
             updates, usual["run"] / updates, counted[key] * own.batch * own.tokens

@@ -284,7 +284,10 @@ def main(argv: Optional[List[str]] = None) -> None:
             if stages.run(prepare(args)) and (not args.conll_dir or stages.run(prepare_tags(args))):
                 data = args.out_dir / "data-bin"
                 ablations = not args.no_ablations
-                runs = plan_runs(args.size, data, recipe, args.budgets, ablations, args.second_seed)
+                runs = plan_runs(
+                    *(args.size, data, recipe, args.budgets, ablations, args.second_seed),
+                    args.electra_options.split(),
+                )
                 write_plan(args, runs, words)
                 Experiment(args, stages, runs).go()
     except (ValueError, OSError) as error:

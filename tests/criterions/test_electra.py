@@ -289,19 +289,24 @@ def test_an_epoch_without_an_update_has_metrics_of_nothing(build_model):
     assert {name: found[name] for name in JUDGED} == dict.fromkeys(JUDGED, 0.0)
 
 
-@pytest.mark.parametrize(("disc_weight", "mlm_updates"), [(50.0, 0), (0.0, 0), (50.0, 2), (0.0, 2)])
+@pytest.mark.parametrize(
+    ("disc_weight", "mlm_updates", "clm_weight"),
+    [(50.0, 0, 0), (0.0, 0, 0), (50.0, 2, 0), (0.0, 2, 0), (50.0, 0, 1.0), (50.0, 2, 1.0)],
+)
 def test_the_metrics_to_choose_checkpoints_by_are_those_of_every_validation(
-    build_model, disc_weight, mlm_updates
+    build_model, disc_weight, mlm_updates, clm_weight
 ):
-    model, (batch,) = build_model(mlm_updates=mlm_updates), make_batches([[0, *range(4, 30), 2]], 1)
+    options = {"mlm_updates": mlm_updates, "clm_weight": clm_weight}
+    model, (batch,) = build_model(**options), make_batches([[0, *range(4, 30), 2]], 1)
     weights = OmegaConf.structured(ElectraCriterionConfig(disc_weight=disc_weight))
-    cfg = OmegaConf.create({"model": {"mlm_updates": mlm_updates}, "criterion": weights})
+    cfg = OmegaConf.create({"model": options, "criterion": weights})
     task = SimpleNamespace(target_dictionary=make_dictionary())
     criterion = ElectraCriterion(cfg.criterion, task).eval()
+    not_in_both = {"mlm_loss", "mlm_acc"} | ({"clm_loss", "clm_acc"} if mlm_updates else set())
     found = []
     for update in (0, mlm_updates):
         model.set_num_updates(update)
         with metrics.aggregate(new_root=True) as meters:
             ElectraCriterion.reduce_metrics([criterion(model, batch)[2]])
             found.append(set(meters.get_smoothed_values()))
-    assert set(criterion.metric_names) == set.intersection(*found) - {"mlm_loss", "mlm_acc"}
+    assert set(criterion.metric_names) == set.intersection(*found) - not_in_both

@@ -115,6 +115,13 @@ def test_a_line_in_is_a_line_out(call, words):
     assert (status, [json.loads(line) for line in out], err) == (0, results, "")
 
 
+def test_switches_reach_the_method(call, electra):
+    for options, use_first in ((["--no-first"], False), ([], True)):
+        electra.summarize.reset_mock()
+        call("summarize", "one\n", *options)
+        assert electra.summarize.call_args.kwargs["use_first"] is use_first
+
+
 def test_all_commands_were_called():
     assert {words.split()[0] for words in LINES} == set(COMMANDS)
     assert set(PAIRED) | set(FILE_OPTIONS) <= set(COMMANDS)

@@ -66,6 +66,7 @@ def train(run_command, data_bin, save_dir, *options):
         (("--sample-break-mode", "none", "--embedding-sharing", "gdes"), 12),
         # two steps
         (("--mlm-updates", 12, "--weight-init", "local", "--disallow-correct"), 20),
+        (("--sample-break-mode", "none", "--clm-weight", 1), 12),
     ],
 )
 def test_losses_are_those_of_the_plain_step(run_command, data_bin, tmp_path, options, graphs):

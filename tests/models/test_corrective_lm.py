@@ -54,6 +54,7 @@ def test_what_is_beside_it_is_as_without(build_model):
     with torch.no_grad():
         for name, parameter in usual.named_parameters():
             parameter.copy_(with_it.get_parameter(name))
+    assert usual.discriminator_head.out_proj.weight.any()
     (_, log), (_, plain) = step(with_it), step(usual)
     assert log.keys() - plain.keys() == {"clm_loss", "clm_acc", "clm_npicked"}
     for name in ("gen_loss", "disc_loss", "sampled_acc", "disc_histogram"):

@@ -242,6 +242,23 @@ def test_first_stage_gives_no_curve_of_what_is_not_judged_yet(two_stages):
     assert run.curves["feature_dims", "held out"] == ([8, 24], [9, 11])
 
 
+def test_corrective_loss_is_of_the_second_stage_and_counted(tmp_path, capsys):
+    model = TWO_STAGES.replace("'max_positions'", "'clm_weight': 1.0, 'max_positions'")
+    lines = [
+        make_line(12, gen_loss=9, mlm_loss=8, clm_loss=0, **JUDGED, wall=10),
+        make_line(24, gen_loss=7, mlm_loss=0, clm_loss=5, disc_loss=0.5, disc_auc=0.6, wall=20),
+    ]
+    folder = write_log(tmp_path / "clm", make_head("electra", model=model) + "".join(lines))
+    run = measure_pretraining(read_log(find_log(folder)), "electra")
+    assert run.curves["clm_loss", "train"] == ([24], [5])
+    assert run.curves["disc_auc", "train"] == ([24], [0.6])
+    options = ["--tokens-per-sample", "64", "--mask-prob", "0.15", "--clm-weight", "1"]
+    main(["flops", *options, "--generator-ffn-embed-dim", "128", "--json"])
+    count = json.loads(capsys.readouterr().out)
+    assert run.flops_per_token == pytest.approx(count["per_token"])
+    assert run.mlm_flops_per_token == pytest.approx(count["mlm_per_token"])
+
+
 def test_flops_of_two_stages_agree_with_flops_py(tmp_path, capsys, two_stages):
     _, rows = run_main(capsys, tmp_path, two_stages)
     options = ["--tokens-per-sample", "64", "--mask-prob", "0.15"]

@@ -13,7 +13,7 @@ from fairseq.data import indexed_dataset
 
 import glue_files
 from commands import run
-from fairseq_electra.recipes import find_recipe
+from fairseq_electra.recipes import choose_mlm_updates, find_recipe
 from scripts.evidence.plan import count_cost, plan_runs
 from scripts.evidence.report import average_scores, write_report
 from scripts.evidence.run import main
@@ -91,6 +91,26 @@ def test_tiny_s_ablations_differ_from_its_recipe_and_cost_as_much(data):
         counted = options if options[0] != "--disc-loss-on" else ()
         cost = count_cost("tiny", data, recipe, counted, updates, updates // 3)["run"]
         assert cost == pytest.approx(usual, rel=1e-3), options
+
+
+@pytest.mark.parametrize("size", ["small", "tiny"])
+def test_options_that_make_electra_dearer_give_the_others_more_updates(data, size):
+    recipe = find_recipe(size)
+    options = ["--store-ema", "--clm-weight", "1"]
+    usual, dearer = (
+        plan_runs(size, data, recipe, [50], ablations=True, electra_options=given)
+        for given in ([], options)
+    )
+    usual, dearer = ({run.name: run.updates for run in runs} for runs in (usual, dearer))
+    assert usual.keys() == dearer.keys()
+    assert usual["electra-50"] == dearer["electra-50"]
+    stage = choose_mlm_updates(recipe, usual["electra-50"])
+    costs = [
+        count_cost(size, data, recipe, given, usual["electra-50"], stage)["run"]
+        for given in ([], options)
+    ]
+    share = dearer["roberta-50"] / usual["roberta-50"]
+    assert share == pytest.approx(costs[1] / costs[0], rel=1e-3) and share > 1.005
 
 
 def test_the_warm_up_is_the_paper_s_or_a_tenth(data):
