@@ -107,15 +107,15 @@ def export_hf(path: Path, folder: Path, data: Optional[Path]) -> List[str]:
         lines.append(export_head(head, source, folder / head))
         known.update(entry.ours for entry in encoder_entries(source))
     known.update(name for name in source.tensors if name.startswith(CLASS_HEADS))
-    first_stage = {name for name in source.tensors if name.startswith(MLM_HEAD)}
+    word_head = {name for name in source.tensors if name.startswith(MLM_HEAD)}
     if not lines:
         raise ValueError(
             f"{path} has neither ELECTRA's networks nor a fine-tuned head: nothing was written "
             "(of electra_mlm, fine-tune a checkpoint first)"
         )
-    if first_stage:
+    if word_head:
         lines.append(f"left out: {MLM_HEAD[:-1]}, of --mlm-updates or --clm-weight")
-    unknown = sorted(set(source.tensors) - known - first_stage - {"dictionary_fingerprint"})
+    unknown = sorted(set(source.tensors) - known - word_head - {"dictionary_fingerprint"})
     if unknown:
         raise ValueError(f"{path}: unknown tensors {', '.join(unknown)}")
     return lines

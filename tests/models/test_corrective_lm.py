@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterionConfig
+from criterion_step import step
 from fairseq_electra.models.electra_config import ElectraConfig, check_config
 from fairseq_electra.runs.flops import count_run, parse_args
 from tiny import make_batch, make_dictionary
@@ -16,21 +16,9 @@ PICKED = ((0, 1, 5), (0, 4, 8), (1, 2, 10))  # row, place and word of make_batch
 SAMPLED = torch.tensor([[9, 8], [4, 4]])  # a wrong and a right one; the last slot is not used
 
 
-def step(model, num_updates=0, **weights):
-    """A batch's loss, backwards, and the logging output."""
-    task = type("Task", (), {"target_dictionary": make_dictionary()})()
-    criterion = ElectraCriterion(ElectraCriterionConfig(**weights), task)
-    model.set_num_updates(num_updates)
-    batch = {**make_batch(), "sampled_tokens": SAMPLED}
-    sample = {"net_input": batch, "ntokens": 10, "npicked": 3, "nsentences": 2}
-    loss, sample_size, log = criterion(model, sample)
-    loss.backward()
-    return loss.detach() / sample_size, log
-
-
 def test_by_hand(build_model):
     model = build_model(clm_weight=0.5)
-    loss, log = step(model, disc_weight=7.0)
+    loss, log = step(model, sampled_tokens=SAMPLED, disc_weight=7.0)
     corrupted = make_batch()["src_tokens"].clone()
     corrupted[0, 1], corrupted[1, 2] = 9, 4
     features = model.encode(corrupted)[0]
@@ -55,7 +43,7 @@ def test_what_is_beside_it_is_as_without(build_model):
         for name, parameter in usual.named_parameters():
             parameter.copy_(with_it.get_parameter(name))
     assert usual.discriminator_head.out_proj.weight.any()
-    (_, log), (_, plain) = step(with_it), step(usual)
+    (_, log), (_, plain) = (step(each, sampled_tokens=SAMPLED) for each in (with_it, usual))
     assert log.keys() - plain.keys() == {"clm_loss", "clm_acc", "clm_npicked"}
     for name in ("gen_loss", "disc_loss", "sampled_acc", "disc_histogram"):
         assert torch.equal(torch.as_tensor(log[name]), torch.as_tensor(plain[name])), name
@@ -69,7 +57,7 @@ def test_every_parameter_has_a_gradient_after_a_first_stage_too(build_model, num
     model = build_model(mlm_updates=3, clm_weight=1.0)
     with torch.no_grad():  # an output layer of zeros would stop the gradients of what is below it
         model.discriminator_head.out_proj.weight.fill_(0.1)
-    _, log = step(model, num_updates)
+    _, log = step(model, num_updates, sampled_tokens=SAMPLED)
     assert (log["mlm_loss"] > 0, log["clm_loss"] > 0) == (idle is not None, idle is None)
     for name, parameter in model.named_parameters():
         if name != "embeddings.embed_token_types.weight":

@@ -9,25 +9,15 @@ import pytest
 import torch
 from fairseq.logging import metrics
 
-from fairseq_electra.criterions.electra import ElectraCriterion, ElectraCriterionConfig
+from criterion_step import step
+from fairseq_electra.criterions.electra import ElectraCriterion
 from fairseq_electra.modules.heads import USUAL_LOG_ODDS
 from fairseq_electra.optim.layerwise import LayerwiseConfig, depth_of, make_groups
-from tiny import TINY_OPTIONS, USER_DIR, make_batch, make_dictionary
+from tiny import TINY_OPTIONS, USER_DIR, make_batch
 from tiny_runs import finish, launch
 
 SWITCH = 3
 STAGES = ("--mlm-updates", SWITCH, "--weight-init", "local")
-
-
-def step(model, num_updates, **weights):
-    """A batch's loss, backwards, and the logging output."""
-    task = type("Task", (), {"target_dictionary": make_dictionary()})()
-    criterion = ElectraCriterion(ElectraCriterionConfig(**weights), task)
-    model.set_num_updates(num_updates)
-    sample = {"net_input": make_batch(), "ntokens": 10, "npicked": 3, "nsentences": 2}
-    loss, sample_size, log = criterion(model, sample)
-    loss.backward()
-    return loss.detach() / sample_size, log
 
 
 def test_the_first_stage_fills_masks_with_both_encoders_by_hand(build_model):
