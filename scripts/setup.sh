@@ -73,20 +73,25 @@ fi
 echo "setup: installing into $PREFIX, about a minute on a fast connection"
 [ "$FAIRSEQ" = "$WHEEL" ] ||
     echo "setup: fairseq has no wheel for $("$PYTHON" --version) on this system and is compiled, some minutes more"
-# pip would compile all modules one after the other
+# pip would compile all modules one after the other: here all cores do, torch's while the rest is installed;
+# without transformers' hundreds of models. What cannot be compiled is not imported either
+SITE=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+compile() {
+    "$PYTHON" -W ignore -m compileall -q -j 0 -x 'transformers/models|/tests?/' "$@" &> /dev/null || true
+}
 pip_install() {
     "$PYTHON" -m pip --disable-pip-version-check --no-input install --quiet --no-compile "$@"
 }
 # torch first, alone: any looser requirement would take the newest build instead
 pip_install "$(grep '^torch==' scripts/requirements.txt)"
+compile "$SITE/torch" &
 pip_install --requirement scripts/requirements.txt
 [ "$FAIRSEQ" = "$WHEEL" ] || pip_install "$CYTHON"
 # without dependencies: fairseq asks for torchaudio, which text does not need and whose build for
 # CUDA breaks `import transformers` beside a CPU-only torch; source is compiled with what is installed
 pip_install --no-deps --no-build-isolation "$FAIRSEQ"
 pip_install --no-deps --no-build-isolation --editable .
-# on all cores, without transformers' hundreds of models; what cannot be compiled is not imported either
-SITE=$("$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
-"$PYTHON" -W ignore -m compileall -q -j 0 -x 'transformers/models|/tests?/' "$SITE" &> /dev/null || true
+wait
+compile "$SITE"
 "$PYTHON" -c 'import fairseq_electra.compat as c; print("setup: ready,", c.describe_versions())' 2> /dev/null
 echo "$WANTED" > "$STAMP"

@@ -69,6 +69,13 @@ def test_a_wrong_argument_is_told_before_anything_slow_is_imported():
         assert err.splitlines()[-1].startswith(f"fairseq-electra {name}: error: ")
 
 
+def test_a_recipe_where_gpus_are_hidden_imports_nothing_slow(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    ends = start("recipe tiny", "recipe tiny --model roberta")
+    assert all(out.startswith("fairseq-train ") and "--cpu" in out for _, out, _, _ in ends)
+    assert [(status or 0, slow) for status, _, _, slow in ends] == [(0, [])] * 2
+
+
 def test_an_example_is_a_command_line_of_its_command():
     for name, command in COMMANDS.items():
         assert command.example.split()[0] == name

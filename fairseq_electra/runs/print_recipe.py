@@ -67,10 +67,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 def find_machine(gpus: Optional[int], gpu_gb: Optional[int]) -> Machine:
     """This machine, or one with so many GPUs, which are this one's or those of `GPU_GB`."""
-    import torch  # not for --help
-
     cores = os.cpu_count() or 1
-    here = torch.cuda.device_count()
+    here = 0
+    if os.environ.get("CUDA_VISIBLE_DEVICES") != "":
+        import torch  # takes seconds: not for --help, nor where GPUs are hidden
+
+        here = torch.cuda.device_count()
     if here:
         has_bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         memory = torch.cuda.get_device_properties(0).total_memory >> 20
