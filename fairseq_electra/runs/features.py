@@ -3,8 +3,8 @@
 In: pre-training checkpoints of ELECTRA or electra_mlm, as NAME=CHECKPOINT, where
 NAME=untrained:CHECKPOINT is the encoder as that training began, with another seed. Out: JSON, by
 name, with feature_dims (effective dimensions) and feature_mean (share of the mean) of the last
-layer on held-out text, and with --probe the percent of words whose tag a linear map of all layers
-gives. compare_runs.py --features takes it.
+layer on held-out text, and with --probe the percent of words whose tag a linear map gives: of all
+layers (probe), and of each (probe_layers, first to last). compare_runs.py --features takes it.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> None:
         model, task = load(checkpoint)
         found[name] = measure(model, task, args.sentences)
         if tagged:
-            found[name]["probe"] = probe(model, task, *tagged)
+            found[name].update(probe(model, task, *tagged))
     text = json.dumps(found, indent=1) + "\n"
     if args.out:
         args.out.write_text(text, encoding="utf-8")

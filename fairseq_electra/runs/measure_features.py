@@ -4,7 +4,7 @@ features.py is the command.
 """
 
 from pathlib import Path
-from typing import Dict, List, Tuple
+from typing import Dict, List, Tuple, Union
 
 import numpy as np
 import torch
@@ -63,21 +63,33 @@ def measure(model, task, sentences: int) -> Dict[str, float]:
     return compute_feature_metrics(sums)
 
 
-def probe(model, task, train: List[Sentence], test: List[Sentence]) -> float:
-    """Percent of the words of `test` whose tag a ridge classifier gives, fitted to `train`."""
+def probe(
+    model, task, train: List[Sentence], test: List[Sentence]
+) -> Dict[str, Union[float, List[float]]]:
+    """Percents of the words of `test` whose tag a ridge classifier gives, fitted to `train`.
+
+    `probe` is that of a classifier that reads all layers; `probe_layers` those of one for each
+    layer, the first to the last.
+    """
     labels = sorted({tag for sentence in [*train, *test] for tag in sentence.tags})
     tokenizer = load_tokenizer(Path(task.cfg.data))
-    parts = [
+    (fitted, tags), (others, right) = (
         read_layers(model, TaggingDataset(s, tokenizer, task.source_dictionary, labels, 256))
         for s in (train, test)
-    ]
-    classifier = make_pipeline(StandardScaler(), RidgeClassifier(RIDGE)).fit(*parts[0])
-    return 100 * classifier.score(*parts[1])
+    )
+
+    def score(layers: slice) -> float:
+        classifier = make_pipeline(StandardScaler(), RidgeClassifier(RIDGE))
+        classifier.fit(np.hstack(fitted[layers]), tags)
+        return 100 * classifier.score(np.hstack(others[layers]), right)
+
+    each = [score(slice(layer, layer + 1)) for layer in range(len(fitted))]
+    return {"probe": score(slice(None)), "probe_layers": each}
 
 
 @torch.no_grad()
 def read_layers(model, dataset: TaggingDataset) -> Tuple[np.ndarray, np.ndarray]:
-    """Features of all layers at each word's first piece, (words, layers x C), and its tag."""
+    """Features at each word's first piece, (layers, words, C), and its tag (words,)."""
     features, tags = [], []
     for start in range(0, len(dataset), BATCH):
         items = [dataset[index] for index in range(start, min(start + BATCH, len(dataset)))]
@@ -85,6 +97,6 @@ def read_layers(model, dataset: TaggingDataset) -> Tuple[np.ndarray, np.ndarray]
         is_word = batch["target"].ne(IGNORED)
         _, extra = model.encode(batch["net_input"]["src_tokens"], return_all_hiddens=True)
         layers: List[Tensor] = extra["inner_states"][1:]
-        features.append(torch.cat([layer[is_word] for layer in layers], 1).numpy())
+        features.append(torch.stack([layer[is_word] for layer in layers]).numpy())
         tags.append(batch["target"][is_word].numpy())
-    return np.concatenate(features), np.concatenate(tags)
+    return np.concatenate(features, 1), np.concatenate(tags)

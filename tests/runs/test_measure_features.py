@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -77,8 +78,24 @@ def test_a_probe_reads_what_is_in_the_words(checkpoint, tmp_path):
         lines = [f"w{n} t{tag(n)}" for n in rng.integers(0, 12, 400)]
         (tmp_path / name).write_text("\n\n".join(lines) + "\n")
     runs = (f"a={checkpoint}", "--probe")
-    assert measure(*runs, tmp_path / "plain", tmp_path / "plain")["a"]["probe"] > 95
+    found = measure(*runs, tmp_path / "plain", tmp_path / "plain")["a"]
+    assert (
+        found["probe"] > 95 and len(found["probe_layers"]) == 2 and min(found["probe_layers"]) > 95
+    )
     assert measure(*runs, tmp_path / "plain", tmp_path / "chance")["a"]["probe"] < 60
+
+
+def test_a_layer_is_probed_alone(monkeypatch):
+    """Tags are in the second of two layers, and half of them in the first."""
+    tags = np.arange(300) % 4
+    layers = np.stack([np.eye(2)[tags % 2], np.eye(4)[tags][:, :2]])
+    monkeypatch.setattr(measure_features, "TaggingDataset", lambda *_: None)
+    monkeypatch.setattr(measure_features, "load_tokenizer", lambda _: None)
+    monkeypatch.setattr(measure_features, "read_layers", lambda *_: (layers, tags))
+    task = SimpleNamespace(cfg=SimpleNamespace(data=""), source_dictionary=None)
+    found = measure_features.probe(None, task, [], [])
+    assert found["probe_layers"] == [50, 75]
+    assert found["probe"] == 100
 
 
 @pytest.mark.parametrize(
