@@ -6,12 +6,12 @@
 #
 #   scripts/quickstart.sh [OUT_DIR]        (default: runs/quickstart; what is there is not redone)
 #
-# UPDATES: of ELECTRA's pre-training (default 1200). EPOCHS: of each fine-tuning (default 8 on swapped
-# words, 4 on libraries). SEED: of all runs (default 1).
+# UPDATES: of ELECTRA's pre-training (default 1300). EPOCHS: of each fine-tuning (default 10 on swapped
+# words, 3 on libraries). SEED: of all runs (default 1).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 OUT=${1:-runs/quickstart}
-UPDATES=${UPDATES:-1200}
+UPDATES=${UPDATES:-1300}
 SEED=${SEED:-1}
 
 trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
@@ -87,8 +87,8 @@ await 0
 say "pre-training ELECTRA ($UPDATES updates) and RoBERTa (as many FLOPs), side by side"
 PRETRAINING=(
     "${TWO_LAYERS[@]}" --seed "$SEED" --lr 2e-3 --batch-size 16 --warmup-updates $((UPDATES / 10))
-    --log-interval 100 --validate-interval-updates $((UPDATES < 6 ? 1 : UPDATES / 6))
-    --batch-size-valid 64 --max-valid-steps 20 # of the held-out text, 80 000 tokens
+    --log-interval 100 --validate-interval-updates $((UPDATES < 5 ? 1 : UPDATES / 5))
+    --batch-size-valid 64 --max-valid-steps 10 # of the held-out text, 40 000 tokens
     --no-save-optimizer-state
 )
 start run_logged ELECTRA "gen_loss mlm_loss disc_loss disc_auc disc_auc_context disc_recall" \
@@ -100,14 +100,14 @@ await 0
 
 # held-out rows are read once, at the end
 find_swapped() {  # name, folder of the task, checkpoint, options
-    EPOCHS=${EPOCHS:-8} BATCH=8 run_logged "$1, swapped" "loss f1" "$OUT/swapped-words-$1" \
+    EPOCHS=${EPOCHS:-10} BATCH=8 run_logged "$1, swapped" "loss f1" "$OUT/swapped-words-$1" \
         scripts/finetune_tagging.sh "$2/swapped-words" "$OUT/swapped-words-$1" "$3" \
         --no-save --validate-interval 100 --tokens-per-sample 64 --lr 2e-4 --weight-init local \
         --seed "$SEED" "${@:4}"
 }
 
 name_library() {  # name, folder of the task, checkpoint, options
-    EPOCHS=${EPOCHS:-4} run_logged "$1, library" "loss accuracy" "$OUT/library-$1" \
+    EPOCHS=${EPOCHS:-3} run_logged "$1, library" "loss accuracy" "$OUT/library-$1" \
         scripts/finetune.sh "$2/library" "$OUT/library-$1" "$3" \
         --no-save --validate-interval 100 --pooling mean --weight-init local --seed "$SEED" "${@:4}"
 }
