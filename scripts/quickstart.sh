@@ -6,12 +6,12 @@
 #
 #   scripts/quickstart.sh [OUT_DIR]        (default: runs/quickstart; what is there is not redone)
 #
-# UPDATES: of ELECTRA's pre-training (default 1300). EPOCHS: of each fine-tuning (default 10 on swapped
+# UPDATES: of ELECTRA's pre-training (default 1500). EPOCHS: of each fine-tuning (default 10 on swapped
 # words, 3 on libraries). SEED: of all runs (default 1).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 OUT=${1:-runs/quickstart}
-UPDATES=${UPDATES:-1300}
+UPDATES=${UPDATES:-1500}
 SEED=${SEED:-1}
 
 trap 'kill $(jobs -p) 2> /dev/null || true' EXIT
