@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from fairseq_electra.hub.electra import Electra
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
-SCORES = ("discriminator", "generator", "combined", "electric")  # formulas: scores.py
+# formulas: scores.py
+SCORES = ("discriminator", "generator", "combined", "corrective", "electric")
 
 
 def load(
