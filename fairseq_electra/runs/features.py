@@ -1,6 +1,6 @@
 """Measures what pre-trained encoders hold: how many directions are alive, what a probe reads off.
 
-In: pre-training checkpoints of ELECTRA or electra_mlm, as NAME=CHECKPOINT, where
+In: pre-training checkpoints of ELECTRA, electra_mlm or fairseq's RoBERTa, as NAME=CHECKPOINT, where
 NAME=untrained:CHECKPOINT is the encoder as that training began, with another seed. Out: JSON, by
 name, with feature_dims (effective dimensions) and feature_mean (share of the mean) of the last
 layer on held-out text, and with --probe the percent of words whose tag a linear map gives: of all

@@ -9,6 +9,7 @@ from typing import Dict, List, Tuple, Union
 import numpy as np
 import torch
 from fairseq.data import data_utils
+from fairseq.models.roberta import RobertaModel
 from sklearn.linear_model import RidgeClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -38,9 +39,9 @@ def load(spec: str):
     if not folder.is_dir():
         raise ValueError(f"{path}: its data-bin {folder} is not there")
     model, task = build(path, state, folder)
-    if not hasattr(model, "encode"):
+    if not (hasattr(model, "encode") or isinstance(model, RobertaModel)):
         raise ValueError(
-            f"{path} holds a {type(model).__name__}, which is not an encoder of ELECTRA's"
+            f"{path} holds a {type(model).__name__}, which is neither ELECTRA's encoder nor RoBERTa"
         )
     if spec.startswith(UNTRAINED):
         torch.manual_seed(SEED)
@@ -59,8 +60,17 @@ def measure(model, task, sentences: int) -> Dict[str, float]:
     blocks = torch.cat([first, blocks, last.fill_(words.eos())], 1)
     sums = 0
     for batch in blocks.split(BATCH):
-        sums = sums + sum_features(model.encode(batch)[0], torch.ones_like(batch).bool())
+        sums = sums + sum_features(encode_layers(model, batch)[-1], torch.ones_like(batch).bool())
     return compute_feature_metrics(sums)
+
+
+def encode_layers(model, tokens: Tensor) -> List[Tensor]:
+    """Features (B, T, C) of each layer, the first to the last, of tokens (B, T)."""
+    if isinstance(model, RobertaModel):
+        _, extra = model(tokens, features_only=True, return_all_hiddens=True)
+        return [layer.transpose(0, 1) for layer in extra["inner_states"][1:]]
+    _, extra = model.encode(tokens, return_all_hiddens=True)
+    return extra["inner_states"][1:]
 
 
 def probe(
@@ -95,8 +105,7 @@ def read_layers(model, dataset: TaggingDataset) -> Tuple[np.ndarray, np.ndarray]
         items = [dataset[index] for index in range(start, min(start + BATCH, len(dataset)))]
         batch = dataset.collater(items)
         is_word = batch["target"].ne(IGNORED)
-        _, extra = model.encode(batch["net_input"]["src_tokens"], return_all_hiddens=True)
-        layers: List[Tensor] = extra["inner_states"][1:]
+        layers = encode_layers(model, batch["net_input"]["src_tokens"])
         features.append(torch.stack([layer[is_word] for layer in layers]).numpy())
         tags.append(batch["target"][is_word].numpy())
     return np.concatenate(features, 1), np.concatenate(tags)

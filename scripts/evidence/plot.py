@@ -1,10 +1,10 @@
-"""Draws evidence.py's curve: the score of each model over FLOPs and over hours, beside known ones.
+"""Draws evidence.py's curves: scores of each model over FLOPs and over hours, beside known ones.
 
-In: results with a score, a path. Out: a PNG.
+In: points with a score, a path. Out: a PNG.
 """
 
 from pathlib import Path
-from typing import List
+from typing import Dict, List
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -38,29 +38,33 @@ SMALL_BERTS = {
 }
 
 
-def plot_curve(points: List[dict], tasks: List[str], is_tiny: bool, path: Path) -> None:
-    """Write the PNG.
+def plot_curves(curves: Dict[str, List[dict]], tasks: List[str], is_tiny: bool, path: Path) -> None:
+    """Write the PNG: a row for each score, over FLOPs and over hours.
 
     Args:
-        points: of join_seeds, with `title`, `flops`, `hours` and `score`.
-        tasks: whose mean the score is.
+        curves: of join_seeds: points with `title`, `flops`, `hours` and `score`.
+        tasks: GLUE's.
         is_tiny: compare with Google's small BERTs, else with the paper's ELECTRA-Small.
     """
-    figure, (by_flops, by_hours) = pyplot.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
-    draw_models(by_flops, points, "flops")
-    draw_models(by_hours, points, "hours")
-    if is_tiny:
-        draw_small_berts(by_flops, tasks)
-        draw_small_berts(by_hours, tasks)
-    else:
-        draw_paper(by_flops, tasks)
-    by_flops.set_xlabel("training FLOPs")
-    by_hours.set_xlabel("hours of pre-training")
-    by_flops.set_ylabel(f"mean of {len(tasks)} GLUE dev sets (%)")
-    by_flops.legend(frameon=False, fontsize="small")
-    for panel in (by_flops, by_hours):
-        panel.set_xscale("log")
-        panel.grid(alpha=0.25)
+    rows = max(1, len(curves))
+    figure, grid = pyplot.subplots(
+        rows, 2, figsize=(11, 4.2 * rows), layout="constrained", squeeze=False
+    )
+    for (name, points), (by_flops, by_hours) in zip(curves.items(), grid):
+        draw_models(by_flops, points, "flops")
+        draw_models(by_hours, points, "hours")
+        if "GLUE" in name and is_tiny:
+            draw_small_berts(by_flops, tasks)
+            draw_small_berts(by_hours, tasks)
+        elif "GLUE" in name:
+            draw_paper(by_flops, tasks)
+        by_flops.set_xlabel("training FLOPs")
+        by_hours.set_xlabel("hours of pre-training")
+        by_flops.set_ylabel(name)
+        by_flops.legend(frameon=False, fontsize="small")
+        for panel in (by_flops, by_hours):
+            panel.set_xscale("log")
+            panel.grid(alpha=0.25)
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
 

@@ -14,11 +14,20 @@ from typing import List
 from fairseq_electra.data.data_files import read_index
 from fairseq_electra.runs.compare_runs import shorten
 from fairseq_electra.runs.plotting import plot_to
-from scripts.evidence.results import average_scores, find_dev_sets, join_seeds, read_result
+from scripts.evidence.results import (
+    average_scores,
+    find_dev_sets,
+    join_seeds,
+    read_probe,
+    read_result,
+)
 from scripts.glue.summary import format_cell
 
 NOT_RUN = "not run"
-OTHERS = {"conll_dir": "tags, F1", "blimp_dir": "minimal pairs"}  # columns beside GLUE's
+OTHERS = {  # columns beside GLUE's
+    "conll_dir": ["tags, F1", "tags by frozen features"],
+    "blimp_dir": ["minimal pairs"],
+}
 HELD_OUT = {  # what pre-training logged at its last validation -> column
     "mlm_loss": "MLM loss (nats)",
     "disc_auc": "AUC",
@@ -31,7 +40,7 @@ def format_row(result: dict, tasks: List[str], others: List[str]) -> List[str]:
     """A line of the table of scores."""
     cells = name_run(result)
     if "updates" not in result:
-        return [*cells, *[NOT_RUN] * (6 + len(tasks) + 1 + len(others))]
+        return [*cells, *[NOT_RUN] * (6 + len(tasks) + 1 + len(list_columns(others)))]
     cells += [
         f"{result['flops']:.3g}",
         f"{result['updates']}" + ("" if result["complete"] else ", not finished"),
@@ -49,9 +58,16 @@ def format_row(result: dict, tasks: List[str], others: List[str]) -> List[str]:
     cells.append(format_cell(mean) if mean else NOT_RUN)
     if "conll_dir" in others:
         cells.append(format_cell(result["tags"]) if "tags" in result else NOT_RUN)
+        probe = read_probe(result)
+        cells.append(NOT_RUN if probe is None else f"{probe:.1f}")
     if "blimp_dir" in others:
         cells.append(format_pairs(result["pairs"]) if "pairs" in result else NOT_RUN)
     return cells
+
+
+def list_columns(others: List[str]) -> List[str]:
+    """Titles of the columns beside GLUE's."""
+    return [title for name in others for title in OTHERS[name]]
 
 
 def name_run(result: dict) -> List[str]:
@@ -67,7 +83,7 @@ def format_pairs(pairs: dict) -> str:
 
 def format_table(results: List[dict], tasks: List[str], others: List[str]) -> str:
     header = ["run", "budget", "FLOPs", "updates", "tokens", "hours", "tokens/s", "of peak"]
-    header += [*tasks, "mean", *(OTHERS[name] for name in others)]
+    header += [*tasks, "mean", *list_columns(others)]
     return join_rows(header, [format_row(result, tasks, others) for result in results])
 
 
@@ -125,7 +141,8 @@ NOTES = """\
 Runs of a budget cost the same training FLOPs (fairseq-electra flops: forward x 3, no look-ups), and
 each has a schedule of its own. Hours count set-up and validation. Scores are percents of the dev
 sets: CoLA MCC, STS-B Spearman, otherwise accuracy; the median over fine-tuning seeds, then lowest,
-best and standard deviation. One pre-training a row: the paper's 14 seeds of ELECTRA-Small have
+best and standard deviation. Tags by frozen features: percent of words, by a linear map of all
+layers. One pre-training a row: the paper's 14 seeds of ELECTRA-Small have
 a standard deviation of 0.57."""
 PAPER_MARKS = """\
 The plot's hollow marks are the paper's, on its own text and by its own count of FLOPs, which is a
@@ -152,7 +169,7 @@ def write_report(out_dir: Path) -> None:
     marks = TINY_MARKS.format(budget=plan["budget"]) if is_tiny else PAPER_MARKS
     parts = ["# ELECTRA and RoBERTa at equal compute", describe_runs(plan), f"{NOTES}\n{marks}"]
     parts += [describe_text(out_dir, results), format_table(compared, tasks, others).rstrip()]
-    parts.append("![Score over FLOPs and over hours](curve.png)")
+    parts.append("![Scores over FLOPs and over hours](curve.png)")
     parts += ["## Held-out text, at the end of pre-training", format_held_out(compared).rstrip()]
     if ablations:
         smallest = min(compared, key=lambda result: (result["budget"], result["title"]))
@@ -163,9 +180,9 @@ def write_report(out_dir: Path) -> None:
     (report / "evidence.md").write_text("\n\n".join(parts) + "\n", "utf-8")
     (report / "results.json").write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     with plot_to(report / "curve.png"):
-        from scripts.evidence.plot import plot_curve
+        from scripts.evidence.plot import plot_curves
 
-        plot_curve(join_seeds(compared, tasks), tasks, is_tiny, report / "curve.png")
+        plot_curves(join_seeds(compared, tasks), tasks, is_tiny, report / "curve.png")
 
 
 def main() -> None:

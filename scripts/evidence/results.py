@@ -88,26 +88,40 @@ def average_scores(glue: Optional[dict], tasks: List[str]) -> Optional[dict]:
     return describe(means)
 
 
-def join_seeds(results: List[dict], tasks: List[str]) -> List[dict]:
-    """Points of the curve: a model at a budget, over its pre-training seeds.
+def read_probe(result: dict) -> Optional[float]:
+    """Percent of words whose tag a linear map of a run's frozen features gives."""
+    return result.get("features", {}).get("last", {}).get("probe")
 
-    `score` has median, lowest and best of the means over the tasks of all of them; a run that has
-    none yet is left out.
+
+def list_scores(result: dict, tasks: List[str]) -> Dict[str, List[float]]:
+    """A run's scores by what a curve is drawn of, [] where there are none yet."""
+    mean, tags = average_scores(result.get("glue"), tasks), result.get("tags")
+    probe = read_probe(result)
+    return {
+        f"mean of {len(tasks)} GLUE dev sets (%)": mean["scores"] if mean else [],
+        "tags, fine-tuned: F1 (%)": tags["scores"] if tags else [],
+        "tags by frozen features (%)": [] if probe is None else [probe],
+    }
+
+
+def join_seeds(results: List[dict], tasks: List[str]) -> Dict[str, List[dict]]:
+    """Points of the curves: a model at a budget, over its pre-training seeds.
+
+    `score` has median, lowest and best over the fine-tunings of all of them; a run that has none
+    yet is left out, and so is a curve without points.
     """
-    points = []
+    curves: Dict[str, List[dict]] = {}
     for title, budget in dict.fromkeys((result["title"], result["budget"]) for result in results):
         own = [r for r in results if (r["title"], r["budget"]) == (title, budget)]
-        means = [(r, average_scores(r.get("glue"), tasks)) for r in own]
-        scored = [(r, mean["scores"]) for r, mean in means if mean]
-        if scored:
-            points.append(
-                {
-                    "title": title,
-                    **{
-                        key: statistics.mean(r[key] for r, _ in scored)
-                        for key in ("flops", "hours")
-                    },
-                    "score": describe([score for _, scores in scored for score in scores]),
+        found = [(run, list_scores(run, tasks)) for run in own]
+        for name in found[0][1]:
+            scored = [(run, scores[name]) for run, scores in found if scores[name]]
+            if scored:
+                point = {
+                    key: statistics.mean(run[key] for run, _ in scored)
+                    for key in ("flops", "hours")
                 }
-            )
-    return points
+                every = [score for _, scores in scored for score in scores]
+                point.update(title=title, score=describe(every))
+                curves.setdefault(name, []).append(point)
+    return curves

@@ -23,13 +23,15 @@ from scripts.evidence.stages import Stage, Stages
 from scripts.glue.run import read_seeds
 from scripts.glue.tasks import find_tasks
 
+PROBED = 4000  # sentences that a probe of frozen features is fitted to
 ENVIRONMENT = """environment:
   GLUE_DIR     GLUE's own files, a folder a task (default: glue)
   SIZE         small (default), base, large, tiny
   BUDGET       of tiny: minutes (default), hour, night
   SEEDS        of fine-tuning, default "1 2 3"
   MICRO_BATCH  sequences a device takes at once in pre-training
-  CONLL_DIR    train.txt and valid.txt, a word and its tag a line: tagging is measured too
+  CONLL_DIR    train.txt and valid.txt, a word and its tag a line: tagging is measured too,
+               fine-tuned and by frozen features
   BLIMP_DIR    *.jsonl: minimal pairs are measured too
 """
 
@@ -72,10 +74,12 @@ class Experiment:
             out = self.make_folder("pairs") / f"{run.name}.json"
             command = [*front_door, "minimal-pairs", checkpoint, *files, "--out", str(out)]
             self.stages.run(Stage(f"pairs-{run.name}", command, {}, out))
-        if run.model != "roberta":  # the command reads ELECTRA's encoder alone
-            out = self.make_folder("features") / f"{run.name}.json"
-            command = [*front_door, "features", f"last={checkpoint}", "--out", str(out)]
-            self.stages.run(Stage(f"features-{run.name}", command, {}))
+        out = self.make_folder("features") / f"{run.name}.json"
+        command = [*front_door, "features", f"last={checkpoint}", "--out", str(out)]
+        if self.args.conll_dir:
+            files = (self.args.conll_dir / f"{split}.txt" for split in ("train", "valid"))
+            command += ["--sentences", str(PROBED), "--probe", *map(str, files)]
+        self.stages.run(Stage(f"features-{run.name}", command, {}))
         self.report()
 
     def finetune(self, run: Run, checkpoint: str, environment: dict, seed: int) -> None:

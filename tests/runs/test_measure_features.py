@@ -2,11 +2,14 @@
 
 import json
 import sys
+from argparse import Namespace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from fairseq.data import Dictionary
+from fairseq.models.roberta import RobertaHubInterface, RobertaModel
 
 from fairseq_electra.__main__ import main
 from fairseq_electra.runs import measure_features
@@ -58,7 +61,9 @@ def test_blocks_are_whole_sentences_of_the_held_out_text(checkpoint, monkeypatch
     seen = []
     model, task = measure_features.load(str(checkpoint))
     encode = model.encode
-    monkeypatch.setattr(model, "encode", lambda tokens: seen.append(tokens) or encode(tokens))
+    monkeypatch.setattr(
+        model, "encode", lambda tokens, **how: seen.append(tokens) or encode(tokens, **how)
+    )
     found = measure_features.measure(model, task, 3)
     (tokens,) = seen
     assert tokens.shape == (3, 32)
@@ -69,6 +74,26 @@ def test_blocks_are_whole_sentences_of_the_held_out_text(checkpoint, monkeypatch
     eigenvalues = np.linalg.eigvalsh(np.cov(features.T, bias=True))
     expected = eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
     assert found["feature_dims"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_layers_of_fairseqs_roberta_are_those_of_its_hub():
+    """With padding, which both put on the right."""
+    dictionary = Dictionary()
+    for number in range(12):
+        dictionary.add_symbol(f"w{number}")
+    dictionary.add_symbol("<mask>")
+    args = Namespace(encoder_layers=2, encoder_embed_dim=16, encoder_attention_heads=2)
+    args.max_positions = 30
+    model = RobertaModel.build_model(args, SimpleNamespace(source_dictionary=dictionary)).eval()
+    tokens = torch.tensor([[0, 5, 6, 7, 2], [0, 8, 2, 1, 1]])
+    hub = RobertaHubInterface(
+        Namespace(bpe=None), SimpleNamespace(source_dictionary=dictionary), model
+    )
+    expected = hub.extract_features(tokens, return_all_hiddens=True)
+    found = measure_features.encode_layers(model, tokens)
+    assert len(found) == 2
+    for ours, theirs in zip(found, expected[1:], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
 def test_a_probe_reads_what_is_in_the_words(checkpoint, tmp_path):

@@ -238,6 +238,7 @@ def test_a_report_before_anything_has_run(tmp_path, data):
     report = (tmp_path / "report" / "evidence.md").read_text()
     assert "| ELECTRA | 1.6 % | not run |" in report
     assert "The text has 3 tokens" in report
+    assert (tmp_path / "report" / "curve.png").stat().st_size > 5_000  # empty axes
     with pytest.raises(ValueError, match=r"no plan\.json"):
         write_report(tmp_path / "report")
 
@@ -299,9 +300,9 @@ def test_text_in_and_a_curve_out(inputs, tmp_path, monkeypatch):
         assert other["flops"] == pytest.approx(electra["flops"], rel=0.03)  # to an update
     assert plain["held_out"]["mlm_loss"] != electra["held_out"]["mlm_loss"]
     assert set(electra["pairs"]["mean"]) == {"discriminator", "generator", "combined"}
-    for result in (electra, plain, mlm):
-        assert result["features"]["last"]["feature_dims"] > 0
     for result in results:
+        assert result["features"]["last"]["feature_dims"] > 0
+        assert 0 < result["features"]["last"]["probe"] <= 100
         assert 0 <= result["pairs"]["mean"]["generator"]["sum"] <= 100
         assert 0 <= result["tags"]["median"] <= 100
         (score,) = result["glue"]["RTE"]["accuracy"]["scores"]
@@ -310,7 +311,7 @@ def test_text_in_and_a_curve_out(inputs, tmp_path, monkeypatch):
     assert "not run" not in (report / "evidence.md").read_text()
     assert (report / "curve.png").stat().st_size > 10_000
     again = run(script, *command, timeout=3000)
-    # the data and the tags; of each model pre-training, GLUE, tags, pairs, and of three features
-    assert again.output.count("done before") == done.output.count("done in") == 2 + 4 * 4 + 3
+    # the data and the tags; of each model pre-training, GLUE, tags, pairs, features
+    assert again.output.count("done before") == done.output.count("done in") == 2 + 4 * 5
     other = run(script, *command, "--roberta-options", "--lr 1", check=False)
     assert other.output.strip().splitlines()[-1].endswith("name another OUT_DIR")
