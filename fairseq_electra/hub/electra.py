@@ -322,7 +322,7 @@ class Electra(HubModel):
             by: "discriminator", one pass; "generator", its pseudo-log-likelihood, one pass a token;
                 "combined", both; pseudo-log-likelihoods in one pass, "corrective" of a model that
                 --clm-weight trained and "electric" of one that --criterion electric did (default:
-                that of the latter, otherwise the first).
+                one of these two of such a model, otherwise the first).
 
         Raises:
             ValueError: if the model lacks what is asked for.

@@ -52,9 +52,9 @@ DTYPE = torch.float64  # of what is summed
 def score_texts(
     electra: Electra, texts: Iterable[str], by: Optional[str], batch_size: int = BATCH
 ) -> Iterator[float]:
-    """The score of each text, in nats; `by` is one of SCORES, None that of `name_own_kind`."""
+    """The score of each text, in nats; `by` is one of SCORES, None that of `choose_kind`."""
     if by is None:
-        by = name_own_kind(electra)
+        by = choose_kind(electra)
     if by not in SCORES:
         raise ValueError(f"by must be one of {', '.join(SCORES)}, not {by!r}")
     for scores in score_pieces(electra, map(electra.read, texts), [by], batch_size):
@@ -121,6 +121,11 @@ def score_kind(model: HubModel, kind: str, said: Dict[str, Tensor]) -> Tensor:
 def name_own_kind(model: HubModel) -> str:
     """The score that a model's discriminator gives alone."""
     return "electric" if model.is_electric else "discriminator"
+
+
+def choose_kind(model: HubModel) -> str:
+    """A score of one pass: the pseudo-log-likelihood of a model that gives it that way."""
+    return "corrective" if model.is_corrective else name_own_kind(model)
 
 
 def list_kinds(model: HubModel) -> List[str]:

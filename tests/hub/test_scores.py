@@ -61,6 +61,9 @@ def test_the_corrective_score_is_of_words_as_they_are(corrective):
     assert corrective.score("a small dog wasn't 😀", "corrective") == pytest.approx(
         wanted, abs=1e-4
     )
+    assert corrective.score("a small dog wasn't 😀") == corrective.score(
+        "a small dog wasn't 😀", "corrective"
+    )
     assert corrective.score("", "corrective") == 0
     one, many = (list(score_texts(corrective, TEXTS, "corrective", size)) for size in (1, 64))
     assert one == pytest.approx(many, abs=1e-4) and min(one) == one[3]
