@@ -10,7 +10,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 BUDGETS = ("minutes", "hour", "night")
 MODELS = ("electra", "electra_mlm", "roberta")
 MOST_LOADERS = 8  # processes that load data, of a device; one makes about 1 M tokens a second
-MOST_MLM_UPDATES = 4000
+MOST_MLM_UPDATES = 2000
 MEMORY_SHARE = 0.7  # of a GPU, for what a step keeps: fairseq skips batches that do not fit
 FINETUNE_BATCH = 32
 FINETUNE_EPOCHS = {"sentences": 3, "tags": 3, "answers": 2}
@@ -96,8 +96,8 @@ TINY = Recipe(
 )
 TINY_BUDGETS: Dict[str, dict] = {
     "minutes": {"updates": 1500, "warmup": 150, "finetune_layer_decay": 1.0},
-    "hour": {"updates": 17_500, "warmup": 500},
-    "night": {"updates": 140_000, "warmup": 2000},
+    "hour": {"updates": 15_750, "warmup": 500},
+    "night": {"updates": 126_000, "warmup": 2000},
 }
 SMALL_RUNS = {  # what makes small runs learn
     "lr": 1e-3,
@@ -106,6 +106,8 @@ SMALL_RUNS = {  # what makes small runs learn
     "encoder": "--weight-init local --dropout 0 --attention-dropout 0 --adam-bias-correction",
     "electra": f"{TINY.electra} --disc-weight 10",
 }
+# for more than minutes: what keeps the upper layers from forgetting the words (docs/evidence.md)
+LONGER_RUNS = {**SMALL_RUNS, "electra": f"{SMALL_RUNS['electra']} --clm-weight 1"}
 
 
 def find_recipe(size: str, budget: str = "minutes", paper: bool = False) -> Recipe:
@@ -118,7 +120,8 @@ def find_recipe(size: str, budget: str = "minutes", paper: bool = False) -> Reci
         raise ValueError(f"SIZE must be one of {', '.join(SIZES)}, not '{size}'")
     if size != "tiny":
         return PAPER[size]
-    return TINY._replace(**TINY_BUDGETS[budget], **({} if paper else SMALL_RUNS))
+    settings = SMALL_RUNS if budget == "minutes" else LONGER_RUNS
+    return TINY._replace(**TINY_BUDGETS[budget], **({} if paper else settings))
 
 
 class Machine(NamedTuple):

@@ -6,7 +6,7 @@
 # SIZE: small (default), base, large, or tiny, which is not in the paper: a model of 2 M weights for one
 # CPU core, with the settings that small runs learn by. For tiny alone: BUDGET=minutes (5 of them,
 # default), hour or night; RECIPE=paper: the paper's plain settings, for comparison. MLM_UPDATES: updates
-# of its first stage, a third by default, at most 4000 (--mlm-updates).
+# of its first stage, a third by default, at most 2000 (--mlm-updates).
 # MICRO_BATCH: sequences a device takes at once (default: what fits a GPU, all on the CPU); the
 # paper's batch is reached by --update-freq. A GPU computes in 16 bits by autocast.
 # Options win over the settings (--max-update 10000, --precision float32, ...). Run again to resume.

@@ -169,8 +169,10 @@ def test_another_precision_takes_its_place(capsys, model, option):
 
 def test_a_budget_of_tiny(capsys):
     hour = print_command(capsys, "tiny", "--gpus", 0, "--budget", "hour")
-    assert (hour["max_update"], hour["mlm_updates"], hour["weight_init"]) == (17500, 4000, "local")
+    assert (hour["max_update"], hour["mlm_updates"], hour["weight_init"]) == (15750, 2000, "local")
     assert (hour["mask_prob"], hour["generator_size"], hour["disc_weight"]) == (0.3, 0.25, 10)
+    minutes = print_command(capsys, "tiny", "--gpus", 0)
+    assert (hour["clm_weight"], minutes["clm_weight"]) == (1, 0)
     plain = print_command(capsys, "tiny", "--gpus", 0, "--plain", "--", "--max-update", "90")
     assert (plain["max_update"], plain["mlm_updates"], plain["weight_init"]) == (90, 0, "bert")
     shorter = print_command(capsys, "tiny", "--gpus", 0, "--", "--max-update=90")

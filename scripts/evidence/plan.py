@@ -62,6 +62,7 @@ ABLATIONS = [
     Ablation("untied embeddings", ["--embedding-sharing", "none"], True),
     Ablation("disc_weight 10", ["--disc-weight", "10"], False),
     Ablation("loss on picked tokens", ["--disc-loss-on", "picked"], False),
+    Ablation("no corrective language modelling", ["--clm-weight", "0"], True),
 ]
 
 
@@ -137,7 +138,7 @@ def plan_runs(
 def list_ablations(size: str, recipe: Recipe) -> List[Ablation]:
     """Those that differ from the recipe."""
     words = recipe.electra.split()
-    own = {"--generator-size": f"{SIZES[size].generator_size:g}"}
+    own = {"--generator-size": f"{SIZES[size].generator_size:g}", "--clm-weight": "0"}
     own.update(zip(words[::2], words[1::2], strict=True))
     return [
         ablation for ablation in ABLATIONS if own.get(ablation.options[0]) != ablation.options[1]

@@ -93,6 +93,14 @@ def test_tiny_s_ablations_differ_from_its_recipe_and_cost_as_much(data):
         assert cost == pytest.approx(usual, rel=1e-3), options
 
 
+def test_an_hour_s_ablation_without_corrections_has_more_updates(data):
+    recipe = find_recipe("tiny", "hour")
+    electra, *others = plan_runs("tiny", data, recipe, [100], ablations=True)
+    (plain,) = (run for run in others if run.options == ["--clm-weight", "0"])
+    assert plain.name == "no-corrective-language-modelling-100"
+    assert plain.updates > 1.08 * electra.updates
+
+
 @pytest.mark.parametrize("size", ["small", "tiny"])
 def test_options_that_make_electra_dearer_give_the_others_more_updates(data, size):
     recipe = find_recipe(size)
