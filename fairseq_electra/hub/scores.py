@@ -17,7 +17,8 @@ not that of the text, but that nothing in it was replaced.
 
 `corrective` is for a checkpoint of `--clm-weight`. In its training each piece that p names was
 drawn from q, whatever the original was; so the best p is the probability of the original given the
-other pieces alone, and nothing need be masked.
+other pieces alone, and nothing need be masked. A small model rather believes the piece that it
+reads: its sums are far too high, and compare texts all the same.
 
 `electric` is for a checkpoint of `--criterion electric`, whose discriminator gives energies E.
 There `generator` is one pass too, `discriminator` is the log-probability that no piece is noise,
