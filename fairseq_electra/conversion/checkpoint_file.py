@@ -115,7 +115,7 @@ def make_cfg(cfg: ElectraConfig, data: Path, **task) -> Dict[str, Any]:
     command += ["--max-update", "1", "--total-num-update", "1"]
     for name, value in {"tokens_per_sample": min(512, cfg.max_positions), **task}.items():
         command += ["--" + name.replace("_", "-"), str(value)]
-    for size in (*SIZES, "clm_weight"):  # with that one there is a head for words
+    for size in SIZES:
         option, value = "--" + size.replace("_", "-"), getattr(cfg, size)
         if isinstance(value, bool):
             command += [option] if value else []

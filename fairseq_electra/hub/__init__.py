@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from fairseq_electra.hub.electra import Electra
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
-# formulas: scores.py
-SCORES = ("discriminator", "generator", "combined", "corrective", "electric")
+SCORES = ("discriminator", "generator", "combined", "electric")  # formulas: scores.py
 
 
 def load(

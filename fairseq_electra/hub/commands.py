@@ -132,7 +132,7 @@ TOPK = number("--topk", 5, "words for a place")
 LAYER = Option("--layer", "0, the embeddings, to the last; -1 is the last", {"type": int})
 BY = Option(
     "--by",
-    "what judges (default: corrective or electric of what those trained, otherwise discriminator)",
+    "what judges (default: electric of what that trained, otherwise discriminator)",
     {"choices": SCORES},
 )
 COMMANDS: Dict[str, Ask] = {

@@ -38,11 +38,6 @@ class Electra(HubModel):
         return bool(self.model.cfg.two_tower_generator)
 
     @property
-    def is_corrective(self) -> bool:
-        """Whether --clm-weight trained it: the discriminator's encoder names words too."""
-        return self.model.corrects and self.model.mlm_head is not None
-
-    @property
     def heads(self) -> List[str]:
         """Names of the heads that fine-tuning has added."""
         return list(self.model.classification_heads)
@@ -154,14 +149,6 @@ class Electra(HubModel):
                 "name a checkpoint of pre-training"
             )
 
-    def require_corrections(self, what: str) -> None:
-        """ValueError if the discriminator's encoder cannot name words, which `what` needs."""
-        if not self.is_corrective:
-            raise ValueError(
-                f"{what} needs the words of the discriminator's encoder, which {self.checkpoint} "
-                "does not name: pre-train with --clm-weight 1"
-            )
-
     def refuse_electric(self, what: str, why: str) -> None:
         """ValueError if --criterion electric trained the model, which `what` cannot use."""
         if self.is_electric:
@@ -198,16 +185,6 @@ class Electra(HubModel):
     def log_q(self, tokens: Tensor) -> Tensor:
         """Log-probabilities (B, T) of tokens, each given all others, by a two-tower generator."""
         return gather_log_q(self.word_logits(tokens, None), tokens)
-
-    @torch.inference_mode()
-    def corrective_log_p(self, tokens: Tensor) -> Tensor:
-        """Log-probabilities (B, T) in float32 of tokens, by what --clm-weight trained."""
-        model = self.model
-        padding_mask = tokens.eq(self.dictionary.pad())
-        with model.autocast(tokens.device):
-            features = model.read(tokens, padding_mask, places=None, token_types=None)
-            logits = model.predict_words(features)
-        return gather_log_q(logits, tokens)
 
     @torch.inference_mode()
     def word_logits(self, tokens: Tensor, picked: Optional[Tensor]) -> Tensor:
@@ -320,9 +297,9 @@ class Electra(HubModel):
 
         Args:
             by: "discriminator", one pass; "generator", its pseudo-log-likelihood, one pass a token;
-                "combined", both; pseudo-log-likelihoods in one pass, "corrective" of a model that
-                --clm-weight trained and "electric" of one that --criterion electric did (default:
-                one of these two of such a model, otherwise the first).
+                "combined", both; "electric", the pseudo-log-likelihood by energies, one pass, for
+                what --criterion electric trained (default: that of such a model, otherwise the
+                first).
 
         Raises:
             ValueError: if the model lacks what is asked for.

@@ -176,8 +176,7 @@ def parse_args(argv: List[str]) -> argparse.Namespace:
         "--score",
         nargs="+",
         choices=SCORES,
-        help="one pass a sentence: discriminator, corrective, electric; one a token: generator, "
-        "combined "
+        help="one pass a sentence: discriminator, electric; one a token: generator, combined "
         "(default: all that the model has)",
     )
     parser.add_argument("--out", type=Path, metavar="FILE.json", help="write the numbers")

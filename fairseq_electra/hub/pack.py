@@ -30,7 +30,7 @@ def pack(checkpoint: Path, folder: Path, data: Optional[Path] = None) -> None:
     tensors = {
         name: tensor.half() if tensor.is_floating_point() else tensor
         for name, tensor in electra.model.state_dict().items()
-        if electra.is_corrective or not name.startswith(MLM_HEAD)
+        if not name.startswith(MLM_HEAD)
     }
     task = {name: getattr(electra.task.cfg, name) for name in ("tokens_per_sample", "mask_prob")}
     with new_folder(folder) as out, name_failure(folder):

@@ -1,13 +1,11 @@
 """One number for a text, and labels by such numbers.
 
-With l the discriminator's logit of a piece, positive where it looks replaced, q the generator's
-probability of the piece where it alone is masked, and p that of the discriminator's encoder, which
-reads all as it is, a text's score is the sum over its pieces of
+With l the discriminator's logit of a piece, positive where it looks replaced, and q the generator's
+probability of the piece where it alone is masked, a text's score is the sum over its pieces of
 
     discriminator   log sigmoid(-l)                          one pass
     generator       log q, the pseudo-log-likelihood         one pass a piece
     combined        log p_data, see `log_p_data`             both
-    corrective      log p, the pseudo-log-likelihood         one pass
     electric        -E, the pseudo-log-likelihood            one pass
 
 in nats, `<s>` and `</s>` left out; 0 for an empty text. A sum falls with each further piece: it
@@ -15,20 +13,14 @@ compares texts of about the same length, such as a sentence and its correction. 
 by the number of pieces, `len(electra.encode(text)) - 2`. The discriminator's log-probability is
 not that of the text, but that nothing in it was replaced.
 
-`corrective` is for a checkpoint of `--clm-weight`. In its training each piece that p names was
-drawn from q, whatever the original was; so the best p is the probability of the original given the
-other pieces alone, and nothing need be masked. A small model rather believes the piece that it
-reads: its sums are far too high, and compare texts all the same.
-
-`electric` is for a checkpoint of `--criterion electric`, whose discriminator gives energies E.
-There `generator` is one pass too, `discriminator` is the log-probability that no piece is noise,
-with l of `noise_logits`, and `combined` is refused.
-
-Long texts are read in windows, by the generator with each masked piece in the middle of one.
+The last is for a checkpoint of `--criterion electric`, whose discriminator gives energies E. There
+`generator` is one pass too, `discriminator` is the log-probability that no piece is noise, with l
+of `noise_logits`, and `combined` is refused. Long texts are read in windows: the discriminator as
+everywhere, the generator with each masked piece in the middle of one.
 """
 
 import math
-from itertools import islice, tee
+from itertools import islice, repeat, tee
 from string import Formatter
 from typing import Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
@@ -53,9 +45,9 @@ DTYPE = torch.float64  # of what is summed
 def score_texts(
     electra: Electra, texts: Iterable[str], by: Optional[str], batch_size: int = BATCH
 ) -> Iterator[float]:
-    """The score of each text, in nats; `by` is one of SCORES, None that of `choose_kind`."""
+    """The score of each text, in nats; `by` is one of SCORES, None that of `name_own_kind`."""
     if by is None:
-        by = choose_kind(electra)
+        by = name_own_kind(electra)
     if by not in SCORES:
         raise ValueError(f"by must be one of {', '.join(SCORES)}, not {by!r}")
     for scores in score_pieces(electra, map(electra.read, texts), [by], batch_size):
@@ -69,64 +61,44 @@ def score_pieces(
 
     Args:
         model: Electra, or for the generator's score alone MaskedLM.
-        kinds: of SCORES; nothing that several of them need is computed twice.
+        kinds: of SCORES; both networks run once, whatever of them is needed.
 
     Raises:
         ValueError: if the model lacks what one of the kinds needs.
     """
     for kind in kinds:
         check_kind(model, kind)
-    parts = sorted({part for kind in kinds for part in list_parts(model, kind)})
-    columns = [
-        each_part(model, part, same, batch_size)
-        for part, same in zip(parts, tee(texts, len(parts)), strict=True)
-    ]
-    for row in zip(*columns, strict=True):
-        said = dict(zip(parts, row, strict=True))
-        yield {kind: score_kind(model, kind, said) for kind in kinds}
+    if set(kinds) == {"generator"}:
+        rows = zip(repeat(None), each_log_q(model, texts, batch_size))
+    elif set(kinds) == {name_own_kind(model)}:
+        rows = zip(model.each_piece(texts, model.disc_logits, batch_size), repeat(None))
+    else:
+        texts, same = tee(texts)
+        logits = model.each_piece(texts, model.disc_logits, batch_size)
+        rows = zip(logits, each_log_q(model, same, batch_size), strict=True)
+    for logits, log_q in rows:
+        yield {kind: score_kind(model, kind, logits, log_q) for kind in kinds}
 
 
-def list_parts(model: HubModel, kind: str) -> Sequence[str]:
-    """What a score is made of: of "logits", "log_q" and "log_p"."""
-    if kind == "corrective":
-        return ["log_p"]
+def score_kind(
+    model: HubModel, kind: str, logits: Optional[Tensor], log_q: Optional[Tensor]
+) -> Tensor:
+    """What pieces add to a score of one kind, (P,) float64, by what both networks say of them."""
     if kind == "generator":
-        return ["log_q"]
-    return ["logits"] if kind == name_own_kind(model) else ["logits", "log_q"]
-
-
-def each_part(
-    model: HubModel, part: str, texts: Iterable[Text], batch_size: int
-) -> Iterator[Tensor]:
-    """What `part` is of each piece of each text, (P,)."""
-    if part == "log_q":
-        return each_log_q(model, texts, batch_size)
-    compute = model.disc_logits if part == "logits" else model.corrective_log_p
-    return model.each_piece(texts, compute, batch_size)
-
-
-def score_kind(model: HubModel, kind: str, said: Dict[str, Tensor]) -> Tensor:
-    """What pieces add to a score of one kind, (P,) float64, by its parts (P,)."""
-    if kind in ("generator", "corrective"):
-        return said[list_parts(model, kind)[0]].to(DTYPE)
-    logits = said["logits"].to(DTYPE)
+        return log_q
+    logits = logits.to(DTYPE)
     if kind == "electric":
         return -logits
     if kind == "discriminator":
         if model.is_electric:
-            logits = noise_logits(logits, said["log_q"], masked_share(model))
+            logits = noise_logits(logits, log_q, masked_share(model))
         return F.logsigmoid(-logits)
-    return log_p_data(logits, said["log_q"], masked_share(model))
+    return log_p_data(logits, log_q, masked_share(model))
 
 
 def name_own_kind(model: HubModel) -> str:
     """The score that a model's discriminator gives alone."""
     return "electric" if model.is_electric else "discriminator"
-
-
-def choose_kind(model: HubModel) -> str:
-    """A score of one pass: the pseudo-log-likelihood of a model that gives it that way."""
-    return "corrective" if model.is_corrective else name_own_kind(model)
 
 
 def list_kinds(model: HubModel) -> List[str]:
@@ -157,9 +129,7 @@ def check_kind(model: HubModel, kind: str) -> None:
         )
     if kind == "combined" and model.is_electric:
         model.refuse_electric("score by combined", "by electric is what it stands for")
-    if kind == "corrective":
-        model.require_corrections(f"score by {kind}")
-    elif kind != name_own_kind(model):
+    if kind != name_own_kind(model):
         model.require_generator(f"score by {kind}")
 
 

@@ -422,11 +422,11 @@ class ElectraModel(BaseFairseqModel):
         """The discriminator's features (B, T, C) of tokens (B, T)."""
         return self.encoder(self.embeddings(tokens, token_types), padding_mask, places=places)
 
-    def predict_words(self, features: Tensor, picked: Optional[Tensor] = None) -> Tensor:
-        """Logits (B, K, V) of the discriminator's encoder at the picked positions; None: at all."""
-        if picked is not None:
-            features = gather_positions(features, picked)
-        return self.mlm_head(features, self.embeddings.embed_tokens.weight)
+    def predict_words(self, features: Tensor, picked: Tensor) -> Tensor:
+        """Logits (B, K, V) of the discriminator's encoder at the picked positions."""
+        return self.mlm_head(
+            gather_positions(features, picked), self.embeddings.embed_tokens.weight
+        )
 
     def generate(
         self, src_tokens, picked, becomes_mask, padding_mask, places, token_types

@@ -50,17 +50,6 @@ def electric(electric_path):
 
 
 @pytest.fixture(scope="session")
-def corrective_path(tmp_path_factory) -> Path:
-    """The same as --clm-weight trains it."""
-    return save_model(tmp_path_factory.mktemp("corrective"), clm_weight=1.0)
-
-
-@pytest.fixture(scope="session")
-def corrective(corrective_path):
-    return hub.load(corrective_path)
-
-
-@pytest.fixture(scope="session")
 def sentencepiece_electra(tmp_path_factory):
     """The same with a SentencePiece tokenizer, to which a few words are one piece."""
     words = WORDS.split()

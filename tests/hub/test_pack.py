@@ -51,21 +51,15 @@ def test_gradient_disentangled_tables_are_packed_as_they_are(checkpoint, electra
     torch.testing.assert_close(*logits, rtol=0.02, atol=0.02)
 
 
-def test_what_corrects_is_packed(corrective_path, corrective, tmp_path):
-    main(["pack", str(corrective_path), str(tmp_path / "packed")])
-    packed = hub.load(tmp_path / "packed")
-    scores = [each.score("the cat sees it.", "corrective") for each in (corrective, packed)]
-    assert scores[0] == pytest.approx(scores[1], rel=2e-3)
-
-
-def test_what_it_was_trained_with_is_kept(checkpoint, electra, tmp_path):
+@pytest.mark.parametrize("option", ["mlm_updates", "clm_weight"])
+def test_what_it_was_trained_with_is_kept(checkpoint, electra, tmp_path, option):
     """The longest sequence and the masked share; the head for words is not."""
     folder = shutil.copytree(checkpoint.parent, tmp_path / "run")
     tensors = electra.model.state_dict()
     trained = {"tokens_per_sample": 20, "mask_prob": 0.25}
     write_checkpoint(folder / "checkpoint.pt", electra.model.cfg, tensors, folder, **trained)
     state = torch.load(folder / "checkpoint.pt", weights_only=False)
-    state["cfg"]["model"]["mlm_updates"] = 2
+    state["cfg"]["model"][option] = 2
     state["model"] = {
         **electra.model.state_dict(),
         **{f"mlm_head.{name}": tensor for name, tensor in make_head(electra).items()},

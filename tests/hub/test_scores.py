@@ -6,13 +6,7 @@ import pytest
 import torch
 
 from fairseq_electra.hub.masks import MASK
-from fairseq_electra.hub.scores import (
-    list_kinds,
-    log_p_data,
-    score_pieces,
-    score_texts,
-    zero_shot,
-)
+from fairseq_electra.hub.scores import log_p_data, score_texts, zero_shot
 
 TEXTS = [
     "the cat sees it.",
@@ -50,35 +44,6 @@ def test_scores_are_the_sums_of_the_formulas(electra):
     assert electra.score("a small dog wasn't 😀") == electra.score(
         "a small dog wasn't 😀", "discriminator"
     )
-
-
-def test_the_corrective_score_is_of_words_as_they_are(corrective):
-    """One pass without a mask, by the head that --clm-weight trains."""
-    model, tokens = corrective.model, corrective.encode("a small dog wasn't 😀")[None]
-    features, _ = model(tokens)
-    log_p = model.mlm_head(features, model.embeddings.embed_tokens.weight).log_softmax(-1)
-    wanted = log_p[0, 1:-1].gather(1, tokens[0, 1:-1, None]).sum().item()
-    assert corrective.score("a small dog wasn't 😀", "corrective") == pytest.approx(
-        wanted, abs=1e-4
-    )
-    assert corrective.score("a small dog wasn't 😀") == corrective.score(
-        "a small dog wasn't 😀", "corrective"
-    )
-    assert corrective.score("", "corrective") == 0
-    one, many = (list(score_texts(corrective, TEXTS, "corrective", size)) for size in (1, 64))
-    assert one == pytest.approx(many, abs=1e-4) and min(one) == one[3]
-
-
-def test_several_scores_at_once_are_those_of_each_alone(corrective):
-    texts = [corrective.read(text) for text in TEXTS]
-    kinds = list_kinds(corrective)
-    assert kinds == ["discriminator", "generator", "combined", "corrective"]
-    together = list(score_pieces(corrective, iter(texts), kinds))
-    for kind in kinds:
-        for scores, alone in zip(
-            together, score_pieces(corrective, iter(texts), [kind]), strict=True
-        ):
-            torch.testing.assert_close(scores[kind], alone[kind])
 
 
 def test_a_pair_is_compared(electra):
@@ -183,8 +148,6 @@ def test_what_is_no_template_or_label_is_named(electra, labels, template, messag
 def test_other_scores_are_named(electra, monkeypatch):
     with pytest.raises(ValueError, match="by must be one of discriminator, generator, combined"):
         electra.score("it", by="both")
-    with pytest.raises(ValueError, match=r"corrective needs .* pre-train with --clm-weight 1"):
-        electra.score("it", by="corrective")
     monkeypatch.setitem(electra.model._modules, "generator", None)
     with pytest.raises(ValueError, match="score by combined needs the generator"):
         electra.score("it", by="combined")
