@@ -212,7 +212,8 @@ def check_folders(args: argparse.Namespace) -> None:
     for text in args.texts:
         if not Path(text).is_file():
             raise ValueError(f"no text {text}")
-    for folder, wanted in ((args.conll_dir, "train.txt"), (args.blimp_dir, "*.jsonl")):
+    folders = [(args.conll_dir, f"{split}.txt") for split in ("train", "valid")]
+    for folder, wanted in (*folders, (args.blimp_dir, "*.jsonl")):
         if folder and not any(folder.glob(wanted)):
             raise ValueError(f"no {wanted} in {folder}")
 
