@@ -10,6 +10,7 @@ import matplotlib
 from matplotlib.axes import Axes
 
 from fairseq_electra.runs.plot_runs import COLOURS
+from scripts.evidence.results import GLUE_MEAN
 
 matplotlib.use("Agg")
 
@@ -53,14 +54,14 @@ def plot_curves(curves: Dict[str, List[dict]], tasks: List[str], is_tiny: bool, 
     for (name, points), (by_flops, by_hours) in zip(curves.items(), grid):
         draw_models(by_flops, points, "flops")
         draw_models(by_hours, points, "hours")
-        if "GLUE" in name and is_tiny:
+        if name == GLUE_MEAN and is_tiny:
             draw_small_berts(by_flops, tasks)
             draw_small_berts(by_hours, tasks)
-        elif "GLUE" in name:
+        elif name == GLUE_MEAN:
             draw_paper(by_flops, tasks)
         by_flops.set_xlabel("training FLOPs")
         by_hours.set_xlabel("hours of pre-training")
-        by_flops.set_ylabel(name)
+        by_flops.set_ylabel(name.format(len(tasks)))
         by_flops.legend(frameon=False, fontsize="small")
         for panel in (by_flops, by_hours):
             panel.set_xscale("log")

@@ -21,6 +21,7 @@ from fairseq_electra.runs.measure_runs import (
 from fairseq_electra.runs.read_logs import find_log, read_log
 from scripts.glue.summary import COUNTED, describe, summarize
 
+GLUE_MEAN = "mean of {} GLUE dev sets (%)"  # of so many tasks
 HALF_PRECISION = ("fp16", "bf16", "amp")  # fairseq's options
 
 
@@ -98,7 +99,7 @@ def list_scores(result: dict, tasks: List[str]) -> Dict[str, List[float]]:
     mean, tags = average_scores(result.get("glue"), tasks), result.get("tags")
     probe = read_probe(result)
     return {
-        f"mean of {len(tasks)} GLUE dev sets (%)": mean["scores"] if mean else [],
+        GLUE_MEAN: mean["scores"] if mean else [],
         "tags, fine-tuned: F1 (%)": tags["scores"] if tags else [],
         "tags by frozen features (%)": [] if probe is None else [probe],
     }
