@@ -94,9 +94,11 @@ def check_sizes(cfg: ElectraConfig, path: Path) -> None:
 
 
 def find_data(checkpoint: Checkpoint, path: Path, data: Optional[Path]) -> Path:
-    """The folder with the dictionary: `data`, or else the first one of the checkpoint's --data."""
+    """The folder with the dictionary: `data`, the checkpoint's own, or the first of its --data."""
     if data is not None:
         return data
+    if (path.parent / "dict.txt").is_file():  # as `fairseq-electra pack` leaves it
+        return path.parent
     named = checkpoint.task.get("data")
     if not isinstance(named, str):
         raise ValueError(f"{path} names no data directory: name it with --data")

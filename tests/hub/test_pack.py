@@ -51,6 +51,22 @@ def test_gradient_disentangled_tables_are_packed_as_they_are(checkpoint, electra
     torch.testing.assert_close(*logits, rtol=0.02, atol=0.02)
 
 
+def test_it_is_published_without_its_data(checkpoint, tmp_path):
+    """export-hf finds the dictionary beside the checkpoint, and the logits are the same."""
+    transformers = pytest.importorskip("transformers", reason="needs the extra hf")
+    folder = shutil.copytree(checkpoint.parent, tmp_path / "run")
+    main(["pack", str(folder / checkpoint.name), str(tmp_path / "packed")])
+    shutil.rmtree(folder)
+    main(["export-hf", str(tmp_path / "packed" / "checkpoint.pt"), str(tmp_path / "hf")])
+    packed, published = hub.load(tmp_path / "packed"), tmp_path / "hf" / "discriminator"
+    text = "the cat sees it ."
+    numbers = transformers.AutoTokenizer.from_pretrained(published)(text, return_tensors="pt")
+    model = transformers.ElectraForPreTraining.from_pretrained(published).float().eval()
+    torch.testing.assert_close(
+        model(**numbers).logits[0], packed.replaced_logits(packed.encode(text)[None])[0]
+    )
+
+
 @pytest.mark.parametrize("option", ["mlm_updates", "clm_weight"])
 def test_what_it_was_trained_with_is_kept(checkpoint, electra, tmp_path, option):
     """The longest sequence and the masked share; the head for words is not."""
