@@ -114,11 +114,11 @@ def test_data_training_and_export(environment, tmp_path):
 
 @pytest.mark.campaign
 def test_the_model_that_comes_along(environment, tmp_path):
-    (tmp_path / "text.txt").write_text("He played for the national team quickly of Germany.\n")
+    (tmp_path / "text.txt").write_text("She won the gold medal at the 1996 Olympic river.\n")
     command = environment / "bin" / "fairseq-electra"
     output = call(command, "replaced", "electra_tiny_en", "text.txt", cwd=tmp_path)
     words = json.loads(output.strip().splitlines()[-1])
-    assert max(words, key=lambda word: word["score"])["word"] == "quickly"
+    assert max(words, key=lambda word: word["score"])["word"] == "river"
 
 
 @pytest.mark.campaign

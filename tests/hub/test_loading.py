@@ -163,9 +163,9 @@ def test_bf16_is_near_float32(checkpoint, electra):
 
 def test_the_packaged_model_finds_the_word_that_does_not_belong():
     model = hub.load("electra_tiny_en")
-    tokens = model.encode("He played football for the national team quickly of Germany.")
+    tokens = model.encode("She won the gold medal at the 1996 Olympic river.")
     logits = model.replaced_logits(tokens[None])[0]
-    assert model.dictionary[tokens[logits.argmax()]] == "\u2581quickly"
+    assert model.dictionary[tokens[logits.argmax()]] == "\u2581river"
     assert logits.gt(0).sum() == 1
     assert model.max_tokens == 64 and model.model.generator is not None
 
