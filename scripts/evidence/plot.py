@@ -15,6 +15,12 @@ from scripts.evidence.results import GLUE_MEAN
 matplotlib.use("Agg")
 
 from matplotlib import pyplot
+from matplotlib.ticker import (
+    LogFormatterSciNotation,
+    LogLocator,
+    NullFormatter,
+    StrMethodFormatter,
+)
 
 # ELECTRA-Small at parts of its training: training FLOPs, GLUE dev sets' mean of 8 tasks
 PAPER = {
@@ -40,18 +46,18 @@ SMALL_BERTS = {
 
 
 def plot_curves(curves: Dict[str, List[dict]], tasks: List[str], is_tiny: bool, path: Path) -> None:
-    """Write the PNG: a row for each score, over FLOPs and over hours.
+    """Write the PNG: a column for each score, over FLOPs and below over hours.
 
     Args:
         curves: of join_seeds: points with `title`, `flops`, `hours` and `score`.
         tasks: GLUE's.
         is_tiny: compare with Google's small BERTs, else with the paper's ELECTRA-Small.
     """
-    rows = max(1, len(curves))
+    columns = max(1, len(curves))
     figure, grid = pyplot.subplots(
-        rows, 2, figsize=(11, 4.2 * rows), layout="constrained", squeeze=False
+        2, columns, figsize=(4.8 * columns, 7.2), layout="constrained", squeeze=False
     )
-    for (name, points), (by_flops, by_hours) in zip(curves.items(), grid):
+    for (name, points), (by_flops, by_hours) in zip(curves.items(), grid.T):
         draw_models(by_flops, points, "flops")
         draw_models(by_hours, points, "hours")
         if name == GLUE_MEAN and is_tiny:
@@ -61,11 +67,15 @@ def plot_curves(curves: Dict[str, List[dict]], tasks: List[str], is_tiny: bool, 
             draw_paper(by_flops, tasks)
         by_flops.set_xlabel("training FLOPs")
         by_hours.set_xlabel("hours of pre-training")
-        by_flops.set_ylabel(name.format(len(tasks)))
+        by_flops.set_title(name.format(len(tasks)), fontsize="medium")
         by_flops.legend(frameon=False, fontsize="small")
         for panel in (by_flops, by_hours):
             panel.set_xscale("log")
+            panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.xaxis.set_minor_formatter(NullFormatter())
             panel.grid(alpha=0.25)
+        by_flops.xaxis.set_major_formatter(LogFormatterSciNotation(minor_thresholds=(9, 9)))
+        by_hours.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
 
