@@ -49,11 +49,11 @@ def embed(
 def find_layer(layer: Optional[int], last: int) -> int:
     """The layer that `layer` means, counted from 0, the embeddings.
 
-    None is the middle one, `L // 2` of L layers. Of a model of 4 layers x 128 that was trained for
-    an hour, its cosines rank the pairs of STS-B best (Spearman's correlation with people's scores,
-    times 100, layers 0 to 4: dev 60.5, 62.4, 62.9, 60.2, 59.6; train 54.0, 54.3, 54.8, 51.9, 50.4).
-    That a discriminator's last layer does worse than earlier ones is known of large models as well
-    (Rep et al. 2024, arXiv 2402.13130).
+    None is the middle one, `L // 2` of L layers. Of a model of 4 layers x 128, trained without
+    --clm-weight, its cosines rank the pairs of STS-B best (Spearman's correlation with people's
+    scores, times 100, layers 0 to 4: dev 60.5, 62.4, 62.9, 60.2, 59.6; train 54.0, 54.3, 54.8,
+    51.9, 50.4). That a discriminator's last layer does worse than earlier ones is known of large
+    models as well (Rep et al. 2024, arXiv 2402.13130).
 
     Raises:
         ValueError: if there is no such layer.
